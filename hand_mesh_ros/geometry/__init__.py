@@ -1,0 +1,1 @@
+"""Rotations, cameras, crops, triangulation and alignment: pure NumPy functions."""
