@@ -1,0 +1,1 @@
+"""Networks and nothing else: from pixels to numbers, without knowledge of cameras or ROS."""

@@ -1,0 +1,93 @@
+"""One door to the landmark networks: crops in, arrays out, on LiteRT or on torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.networks.assets import landmark_network_path
+
+Runtime = Literal["litert", "torch"]
+Outputs = tuple[NDArray[np.float32], ...]
+
+
+class Network(Protocol):
+    """A network on square crops (N, S, S, 3) uint8 RGB, any N; outputs in the file's order."""
+
+    size: int
+
+    def __call__(self, crops: NDArray[np.uint8]) -> Outputs: ...
+
+
+def load_network(
+    name: str, runtime: Runtime = "litert", device: str = "cpu", num_threads: int = 1
+) -> Network:
+    """The named network of `assets.NETWORK_FILES` on the chosen runtime.
+
+    `device` is torch's; LiteRT runs on the CPU with `num_threads` threads.
+    Raises AssetError if its file is absent, ValueError for a runtime or device that cannot be.
+    """
+    if runtime not in get_args(Runtime):
+        raise ValueError(f"unknown runtime {runtime!r}: choose litert or torch")
+    path = landmark_network_path(name)
+    if runtime == "torch":
+        return TorchNetwork(path, device)
+    if device != "cpu":
+        raise ValueError(f"runtime litert runs on the cpu, not on {device!r}: choose runtime torch")
+    return LiteRtNetwork(path, num_threads)
+
+
+class LiteRtNetwork:
+    """A TFLite file on LiteRT (XNNPACK). Not for use from two threads at once.
+
+    Crops go through one by one: measured no slower on few cores than a batch, which LiteRT would
+    have to re-plan whenever the number of hands changes.
+    """
+
+    def __init__(self, path: Path, num_threads: int = 1) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+        self._interpreter.allocate_tensors()
+        (source,) = self._interpreter.get_input_details()
+        self._input = source["index"]
+        self._outputs = self._interpreter.get_output_details()
+        self.size = int(source["shape"][1])
+
+    def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
+        """Outputs (N, ...) of crops (N, S, S, 3)."""
+        results = tuple(
+            np.empty((len(crops), *output["shape"][1:]), np.float32) for output in self._outputs
+        )
+        for row, crop in enumerate(crops):
+            # straight into the interpreter's own memory; the view must be gone before invoke
+            np.multiply(crop, np.float32(1 / 255), out=self._interpreter.tensor(self._input)()[0])
+            self._interpreter.invoke()
+            for result, output in zip(results, self._outputs, strict=True):
+                result[row] = self._interpreter.tensor(output["index"])()[0]
+        return results
+
+
+class TorchNetwork:
+    """The same file as a torch module; `module` is there for gradients and features."""
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        import torch
+
+        from hand_mesh_ros.networks.tflite import load_tflite
+
+        self._device = torch.device(device)
+        self.module = load_tflite(path).eval().to(self._device)
+        self.size = self.module.input_shape[1]
+
+    def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
+        """Outputs (N, ...) of crops (N, S, S, 3)."""
+        import torch
+
+        with torch.inference_mode():
+            pixels = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2)
+            outputs = self.module(pixels.float() / 255)
+        return tuple(output.cpu().numpy() for output in outputs)
