@@ -1,0 +1,88 @@
+# `make demo` and `make test` do all their own set-up; `make help` lists the targets.
+# A target's set-up is done again only when a file that it depends on has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .build/stamps
+TORCH := torch==2.13.0
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+RECORDING ?=
+COLCON := .build/colcon
+
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help venv fetch lint test demo colcon clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo      hands from synthetic cameras, through real ROS 2 nodes, into out/demo/'
+	@echo '               RECORDING=DIR: from a recording (a folder of videos, or a bag)'
+	@echo 'make test      linters and every test'
+	@echo 'make lint      ruff and mypy'
+	@echo 'make venv      .venv with the package, ROS 2 and all tools (PYTHON=python3.12: that one)'
+	@echo 'make fetch     the landmark networks, into the cache of the user'
+	@echo 'make colcon    the colcon build, into $(COLCON)'
+	@echo 'make clean     remove everything that was made, but not the cache of the user'
+
+venv: $(STAMPS)/package
+fetch: $(STAMPS)/networks
+
+# A stamp records one finished step. An interrupted step leaves no stamp and is done again.
+$(STAMPS)/python:
+	@echo '== Python environment: $(VENV), with $(PYTHON)'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo '$(PYTHON) is older than 3.10: name a newer one, make venv PYTHON=python3.12'; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@mkdir -p $(@D) && touch $@
+
+# PyPI's torch for Linux carries 3 GB for NVIDIA GPUs. Without one, take a CPU build: from torch's
+# own index if it answers, else whatever pip is set up to find.
+$(STAMPS)/torch: $(STAMPS)/python
+	@echo '== $(TORCH)'
+	@if nvidia-smi >/dev/null 2>&1; then echo '   for the GPU that nvidia-smi reports'; \
+	elif $(BIN)/python -c 'from urllib.request import urlopen; urlopen("$(CPU_INDEX)/torch/", timeout=5)' \
+	  2>/dev/null; then echo '   no GPU: CPU build from $(CPU_INDEX)'; \
+	  index='--extra-index-url $(CPU_INDEX)'; \
+	else echo '   no GPU, and no answer from $(CPU_INDEX): the build that pip finds'; fi; \
+	$(BIN)/python -m pip install --quiet $$index $(TORCH)
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/package: $(STAMPS)/torch pyproject.toml setup.py hand_mesh_ros/ros/rosidl_build.py \
+    hand_mesh_ros/ros/program.in package.xml $(wildcard msg/*.msg)
+	@command -v g++ >/dev/null || \
+	  { echo 'The ROS messages need a C++ compiler: apt-get install gcc g++'; exit 1; }
+	@echo '== hand_mesh_ros (editable), with ROS 2 and all tools'
+	$(BIN)/python -m pip install --quiet --editable '.[ros,colcon,dev]' $(TORCH)
+	$(BIN)/python -c 'import rclpy, hand_mesh_ros.msg'
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/networks: $(STAMPS)/package
+	@echo '== Landmark networks'
+	$(BIN)/hand-mesh fetch
+	@mkdir -p $(@D) && touch $@
+
+lint: venv
+	@echo '== Linters'
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: fetch lint
+	@echo '== Tests'
+	$(BIN)/python -m pytest
+
+demo: fetch
+	@echo '== Demo'
+	$(BIN)/hand-mesh demo $(if $(RECORDING),--recording $(RECORDING))
+
+# The environment has ROS from wheels; on a machine with ROS, just run `colcon build`.
+colcon: venv
+	@echo '== colcon build'
+	$(BIN)/python -m hand_mesh_ros.ros.colcon_build $(COLCON)
+
+clean:
+	rm -rf .build $(VENV) out build install log *.egg-info
+	rm -rf hand_mesh_ros/msg hand_mesh_ros/ros/_fallback hand_mesh_ros/*.so
+	find . -name __pycache__ -prune -exec rm -rf {} +
