@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.cameras import project
+from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.render.rasteriser import rasterise_region
 from hand_mesh_ros.render.shading import project_surface, vertex_normals
 from hand_mesh_ros.types import Camera, FloatArray, ImageArray, Side, TrackedHand
 
-# Parent and child of the 20 bones, in OpenPose-21 order.
-BONES: tuple[tuple[int, int], ...] = tuple(
-    (0 if k == 1 else f * 4 + k - 1, f * 4 + k) for f in range(5) for k in range(1, 5)
-)
 # One colour a finger (thumb to little), readable over skin and over the mesh.
 _FINGERS = ((255, 99, 71), (255, 191, 0), (102, 205, 60), (64, 156, 255), (200, 110, 255))
 # Right hands are warm, left hands are cold; tracks of one side differ by hue within their half.

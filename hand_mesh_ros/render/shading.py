@@ -1,7 +1,6 @@
 """Surfaces and light: from a mesh in the world to anti-aliased colour in a camera's picture.
 
-Colours are RGB in [0, 1]. Albedo and pictures are sRGB, as files and cameras deliver them; light
-adds up in linear space in between.
+Colours are RGB in [0, 1]: linear reflectance and light up to the last step, sRGB in pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _BLEED = np.array([0.35, 0.15, 0.10])
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surface:
-    """A mesh in the world: ``vertices`` (V, 3) m, ``faces`` (F, 3), ``albedo`` (V, 3) sRGB.
+    """A mesh in the world: ``vertices`` (V, 3) m, ``faces`` (F, 3), ``albedo`` (V, 3) linear.
 
     ``gloss`` (V,) is the strength of the soft highlight.
     """
@@ -118,7 +117,7 @@ def illuminate(surface: Surface, normals: FloatArray, lamps: Sequence[Lamp]) -> 
         # Light that entered the skin leaves it beyond the edge of the shade, red furthest.
         spread = np.clip((cosine[:, None] + _BLEED) / (1 + _BLEED), 0, None)
         light += lit[:, None] * spread * lamp.colour
-    return np.asarray(to_linear(surface.albedo) * light)
+    return np.asarray(surface.albedo * light)
 
 
 def highlight(
