@@ -1,0 +1,150 @@
+"""From relaxed hands to the canonical zero pose: aligned, straightened, sized like people.
+
+All functions work on N hands at once. Frames: x from the fingers to the wrist, y out of the back
+of the hand, z towards the thumb (a right-handed frame for a right hand), metres.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from hand_mesh_ros.geometry.rotations import skew
+from hand_mesh_ros.hand.layout import FINGERS, MANO_FINGERS, NUM_JOINTS, PARENTS
+from hand_mesh_ros.hand.model import FloatArray, IntArray
+
+WRIST: Final = 0
+FIRST: Final = {finger: 1 + 3 * i for i, finger in enumerate(MANO_FINGERS)}
+"""MANO joint next to the palm of each finger."""
+
+# Zero pose: (azimuth, elevation) in degrees of each straight finger. Azimuth turns from -x to
+# the thumb side, elevation to the back of the hand.
+_DIRECTIONS: Final = {
+    "index": (9.0, 0.0),
+    "middle": (0.5, 0.0),
+    "ring": (-8.0, 0.0),
+    "pinky": (-18.0, 0.0),
+}
+_THUMB_DIRECTIONS: Final = ((50.0, -14.0), (44.0, -10.0), (40.0, -6.0))
+
+# MakeHuman's bones bend at the webs of the fingers and begin above the wrist. Landmarks (and
+# anatomy) have the knuckle behind the web and the wrist at its crease. Each joint moves along its
+# own segment by this fraction of its length (phalanges in Buryanov and Kotiuk, 2010).
+_FINGER_SHIFT: Final = (-0.24, 0.0, 0.06)
+_THUMB_SHIFT: Final = (0.0, 0.14, 0.12)
+_WRIST_SHIFT: Final = 0.06  # of wrist to middle knuckle
+
+PALM_MEAN, PALM_STD, PALM_RANGE = 0.0935, 0.0052, (0.080, 0.107)
+"""Wrist to middle knuckle of adults, metres."""
+
+
+class Hands(NamedTuple):
+    vertices: FloatArray  # (N, V, 3)
+    joints: FloatArray  # (N, 16, 3)
+
+
+def fingertips(hands: Hands, weights: FloatArray) -> IntArray:
+    """The vertex (5,), thumb..pinky, that lies farthest along each last finger segment."""
+    mean_vertices, mean_joints = hands.vertices.mean(0), hands.joints.mean(0)
+    tips = []
+    for finger in FINGERS:
+        last = FIRST[finger] + 2
+        axis = mean_joints[last] - mean_joints[last - 1]
+        along = (mean_vertices - mean_joints[last]) @ axis
+        tips.append(int(np.argmax(np.where(weights[:, last] > 0.5, along, -np.inf))))
+    return np.array(tips)
+
+
+def align(hands: Hands) -> Hands:
+    """Rigidly move every hand into the canonical frame, middle knuckle at the origin."""
+    knuckle = hands.joints[:, FIRST["middle"]]
+    x = _unit(hands.joints[:, WRIST] - knuckle)
+    across = hands.joints[:, FIRST["index"]] - hands.joints[:, FIRST["pinky"]]
+    y = _unit(np.cross(across, x))
+    axes = np.stack([x, y, np.cross(x, y)], axis=1)
+
+    def moved(points: FloatArray) -> FloatArray:
+        return np.einsum("nij,npj->npi", axes, points - knuckle[:, None])
+
+    return Hands(moved(hands.vertices), moved(hands.joints))
+
+
+def straighten(hands: Hands, weights: FloatArray, tips: IntArray) -> Hands:
+    """Unbend every finger along the directions of the zero pose, by linear blend skinning.
+
+    Each segment turns by the smallest rotation that brings it onto its direction, so fingers do
+    not twist, and the same gesture results for every shape.
+    """
+    count = len(hands.joints)
+    turns = np.broadcast_to(np.eye(3), (count, NUM_JOINTS, 3, 3)).copy()
+    posed = hands.joints.copy()
+    for finger, first in FIRST.items():
+        end = hands.vertices[:, tips[FINGERS.index(finger)]]
+        chain = [*(hands.joints[:, first + k] for k in range(3)), end]
+        carried = np.broadcast_to(np.eye(3), (count, 3, 3))
+        for k in range(3):
+            segment = np.einsum("nij,nj->ni", carried, chain[k + 1] - chain[k])
+            carried = _shortest_turn(_unit(segment), _direction(finger, k)) @ carried
+            turns[:, first + k] = carried
+            if k < 2:
+                bone = np.einsum("nij,nj->ni", carried, chain[k + 1] - chain[k])
+                posed[:, first + k + 1] = posed[:, first + k] + bone
+    return Hands(_skin(hands, weights, turns, posed), posed)
+
+
+def place_joints(hands: Hands, tips: IntArray) -> FloatArray:
+    """Joint centres (N, 16, 3) where landmarks put them, from straight hands' bone heads."""
+    joints = hands.joints.copy()
+    for finger, first in FIRST.items():
+        ends = (first + 1, first + 2, tips[FINGERS.index(finger)])
+        for k, shift in enumerate(_THUMB_SHIFT if finger == "thumb" else _FINGER_SHIFT):
+            end = hands.joints[:, ends[k]] if k < 2 else hands.vertices[:, ends[k]]
+            joints[:, first + k] += shift * (end - hands.joints[:, first + k])
+    joints[:, WRIST] += _WRIST_SHIFT * (joints[:, FIRST["middle"]] - joints[:, WRIST])
+    return joints
+
+
+def resize(hands: Hands, seed: int) -> Hands:
+    """Give the hands the sizes of adults, keeping their proportions; middle knuckle at 0."""
+    rng = np.random.default_rng(seed)
+    wanted = np.clip(rng.normal(PALM_MEAN, PALM_STD, len(hands.joints)), *PALM_RANGE)
+    knuckle = hands.joints[:, FIRST["middle"]]
+    palm = np.linalg.norm(hands.joints[:, WRIST] - knuckle, axis=1)
+    factor = (wanted / palm)[:, None, None]
+    return Hands(
+        factor * (hands.vertices - knuckle[:, None]), factor * (hands.joints - knuckle[:, None])
+    )
+
+
+def _skin(hands: Hands, weights: FloatArray, turns: FloatArray, posed: FloatArray) -> FloatArray:
+    out = np.zeros_like(hands.vertices)
+    for k in range(len(PARENTS)):
+        moved = np.flatnonzero(weights[:, k] > 0)
+        offsets = hands.vertices[:, moved] - hands.joints[:, k, None]
+        carried = np.einsum("nij,nvj->nvi", turns[:, k], offsets) + posed[:, k, None]
+        out[:, moved] += weights[moved, k, None] * carried
+    return out
+
+
+def _direction(finger: str, segment: int) -> FloatArray:
+    angles = _THUMB_DIRECTIONS[segment] if finger == "thumb" else _DIRECTIONS[finger]
+    azimuth, elevation = np.deg2rad(angles)
+    return np.array(
+        [
+            -np.cos(elevation) * np.cos(azimuth),
+            np.sin(elevation),
+            np.cos(elevation) * np.sin(azimuth),
+        ]
+    )
+
+
+def _shortest_turn(start: FloatArray, end: FloatArray) -> FloatArray:
+    """Smallest rotations (N, 3, 3) of unit vectors (N, 3) onto a unit vector (3,)."""
+    cross = skew(np.cross(start, end))
+    cos = (start @ end)[:, None, None]
+    return np.eye(3) + cross + cross @ cross / (1 + cos)
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
