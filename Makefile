@@ -35,7 +35,7 @@ $(STAMPS)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo '$(PYTHON) is older than 3.10: name a newer one, make venv PYTHON=python3.12'; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install -qq --upgrade pip
 	@mkdir -p $(@D) && touch $@
 
 # PyPI's torch for Linux carries 3 GB for NVIDIA GPUs. Without one, take a CPU build: from torch's
@@ -47,7 +47,7 @@ $(STAMPS)/torch: $(STAMPS)/python
 	  2>/dev/null; then echo '   no GPU: CPU build from $(CPU_INDEX)'; \
 	  index='--extra-index-url $(CPU_INDEX)'; \
 	else echo '   no GPU, and no answer from $(CPU_INDEX): the build that pip finds'; fi; \
-	$(BIN)/python -m pip install --quiet $$index $(TORCH)
+	$(BIN)/python -m pip install -qq $$index $(TORCH)
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/package: $(STAMPS)/torch pyproject.toml setup.py hand_mesh_ros/ros/rosidl_build.py \
@@ -55,7 +55,7 @@ $(STAMPS)/package: $(STAMPS)/torch pyproject.toml setup.py hand_mesh_ros/ros/ros
 	@command -v g++ >/dev/null || \
 	  { echo 'The ROS messages need a C++ compiler: apt-get install gcc g++'; exit 1; }
 	@echo '== hand_mesh_ros (editable), with ROS 2 and all tools'
-	$(BIN)/python -m pip install --quiet --editable '.[ros,colcon,dev]' $(TORCH)
+	$(BIN)/python -m pip install -qq --editable '.[ros,colcon,dev]' $(TORCH)
 	$(BIN)/python -c 'import rclpy, hand_mesh_ros.msg'
 	@mkdir -p $(@D) && touch $@
 
@@ -77,10 +77,14 @@ demo: fetch
 	@echo '== Demo'
 	$(BIN)/hand-mesh demo $(if $(RECORDING),--recording $(RECORDING))
 
-# The environment has ROS from wheels; on a machine with ROS, just run `colcon build`.
+# For a machine whose ROS is the environment's wheels. With ROS installed, `colcon build` does it.
+colcon: export PATH := $(CURDIR)/$(BIN):$(PATH)
+colcon: export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
+colcon: export CMAKE_PREFIX_PATH := $(CURDIR)/$(VENV)
 colcon: venv
 	@echo '== colcon build'
-	$(BIN)/python -m hand_mesh_ros.ros.colcon_build $(COLCON)
+	colcon --log-base $(COLCON)/log build --base-paths . \
+	  --build-base $(COLCON)/build --install-base $(COLCON)/install
 
 clean:
 	rm -rf .build $(VENV) out build install log *.egg-info

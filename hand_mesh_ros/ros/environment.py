@@ -52,10 +52,10 @@ def share_directory() -> Path:
 
 
 def transport_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that give Fast DDS room for raw images (config/fastdds_large_images.xml).
+    """Return the variables that give Fast DDS room for raw images.
 
-    Empty if `environment` names a profile of the user's own. Publishers and subscribers both need
-    them.
+    They name config/fastdds_large_images.xml. Publishers and subscribers both need them. Empty if
+    `environment` names a profile of the user's own.
     """
     if any(name in environment for name in PROFILE_VARIABLES):
         return {}
@@ -84,7 +84,7 @@ def child_environment(domain_id: int | None = None) -> dict[str, str]:
 
 def _name_wheel_prefix() -> None:
     """Put this environment on AMENT_PREFIX_PATH if it holds ROS; `pip` does not set it."""
-    prefixes = [entry for entry in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if entry]
+    prefixes = list(filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)))
     index = Path(sys.prefix) / "share" / "ament_index"
     if index.is_dir() and sys.prefix not in prefixes:
         os.environ["AMENT_PREFIX_PATH"] = os.pathsep.join([*prefixes, sys.prefix])

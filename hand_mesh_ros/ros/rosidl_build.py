@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +55,10 @@ def build(package: InterfacePackage, destination: Path) -> list[Path]:
     with tempfile.TemporaryDirectory(prefix="rosidl_build_") as directory:
         work = Path(directory)
         stages = _generate(package, prefix, work)
-        built = _compile(package, stages, prefix, work / "lib")
-        products = {f"msg/{path.name}": path for path in (stages["python"] / "msg").glob("*.py")}
-        products |= {path.name if "_s__" in path.name else f"msg/{path.name}": path for path in built}
-        return [_replace(source, destination / place) for place, source in products.items()]
+        *libraries, extension = _compile(package, stages, prefix, work / "lib")
+        inner = [*sorted((stages["python"] / "msg").glob("*.py")), *libraries]
+        written = [_replace(file, destination / "msg" / file.name) for file in inner]
+        return [*written, _replace(extension, destination / extension.name)]
 
 
 def _ros_prefix() -> Path:
@@ -134,12 +134,12 @@ def _compile(
     ours: list[str] = []  # each library may use those before it
     for stage, library in libraries.items():
         _run(
-            [*_compiler("CXX", "g++"), "-shared", f"-Wl,-soname,{library.name}", "-o", library]
-            + [*objects[stage], f"-L{output}", f"-L{prefix / 'lib'}"]
+            *(*_compiler("CXX", "g++"), "-shared", "-o", library, f"-Wl,-soname,{library.name}"),
+            *(*objects[stage], f"-L{output}", f"-L{prefix / 'lib'}"),
             # The dispatching library opens the type supports by name, at run time: they are
             # found because they are loaded already, which they are because they are needed.
-            + ["-Wl,--no-as-needed", *ours, "-Wl,--as-needed", *theirs]
-            + ["-Wl,-rpath,$ORIGIN:$ORIGIN/msg"]
+            *("-Wl,--no-as-needed", *ours, "-Wl,--as-needed", *theirs),
+            "-Wl,-rpath,$ORIGIN:$ORIGIN/msg",
         )
         ours.append(f"-l:{library.name}")
     return list(libraries.values())
@@ -161,7 +161,7 @@ def _compile_objects(stages: dict[str, Path], prefix: Path) -> dict[str, list[Pa
         is_cpp = source.suffix == ".cpp"
         compiler = _compiler("CXX", "g++") if is_cpp else _compiler("CC", "gcc")
         standard = "-std=c++17" if is_cpp else "-std=gnu11"
-        _run([*compiler, standard, *flags, source, "-o", source.with_suffix(".o")])
+        _run(*compiler, standard, *flags, source, "-o", source.with_suffix(".o"))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(compile_one, (source for group in sources.values() for source in group)))
@@ -181,7 +181,7 @@ def _compiler(variable: str, default: str) -> list[str]:
     return shlex.split(os.environ.get(variable, "")) or [default]
 
 
-def _run(command: Sequence[str | Path]) -> None:
+def _run(*command: str | Path) -> None:
     words = [str(word) for word in command]
     try:
         result = subprocess.run(words, capture_output=True, text=True, check=False)
