@@ -75,9 +75,7 @@ def draw_skeleton(image: ImageArray, uv: FloatArray, thickness: int | None = Non
             cv2.line(image, points[a], points[b], colour, scale, cv2.LINE_AA, _FRACTION_BITS)
     radius = round((scale + 0.5) * (1 << _FRACTION_BITS))
     for joint in np.flatnonzero(usable):
-        cv2.circle(
-            image, points[joint], radius, (255, 255, 255), -1, cv2.LINE_AA, _FRACTION_BITS
-        )
+        cv2.circle(image, points[joint], radius, (255, 255, 255), -1, cv2.LINE_AA, _FRACTION_BITS)
 
 
 def _fixed_point(uv: FloatArray) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.rotations import transform_points
 from hand_mesh_ros.render.rasteriser import rasterise_region
-from hand_mesh_ros.types import Camera, FloatArray
+from hand_mesh_ros.types import Camera, FloatArray, ImageArray
 
 # How far light bleeds through skin beyond the terminator, per colour (a cosine).
 _BLEED = np.array([0.35, 0.15, 0.10])
@@ -186,8 +186,9 @@ def draw(
     return Layer(colour, alpha, window)
 
 
-def composite(picture: NDArray[np.float32], layer: Layer | None, opacity: float = 1.0) -> None:
-    """Lay ``layer`` over ``picture`` (H, W, 3), sRGB in [0, 1], in place."""
+def composite(image: ImageArray, layer: Layer | None) -> None:
+    """Lay ``layer`` over ``image`` (H, W, 3) uint8, in place."""
     if layer is not None:
-        below = picture[layer.window]
-        below += (layer.alpha * opacity)[..., None] * (layer.colour - below)
+        below = image[layer.window]
+        mixed = below + layer.alpha[..., None] * (255 * layer.colour - below)
+        below[:] = (mixed + 0.5).astype(np.uint8)

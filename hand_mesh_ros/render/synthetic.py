@@ -1,0 +1,278 @@
+"""The synthetic cell: posed free hands in a room, filmed by calibrated cameras, with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.geometry.cameras import look_at
+from hand_mesh_ros.geometry.rotations import exp_so3
+from hand_mesh_ros.hand.kinematics import forward
+from hand_mesh_ros.hand.model import HandModel, load_hand_model
+from hand_mesh_ros.hand.solver import wrist_frame
+from hand_mesh_ros.render.backdrop import room
+from hand_mesh_ros.render.forearm import with_forearm
+from hand_mesh_ros.render.motion import HandPath
+from hand_mesh_ros.render.shading import (
+    Lamp,
+    Surface,
+    composite,
+    draw,
+    highlight,
+    illuminate,
+    join,
+    sky,
+    vertex_normals,
+)
+from hand_mesh_ros.types import (
+    Camera,
+    FloatArray,
+    Frame,
+    FrameSet,
+    HandEstimate,
+    ImageArray,
+    ManoParameters,
+    Side,
+)
+
+CENTRE = np.array([0.0, 0.0, 0.36])
+"""Middle of the working volume, metres in the world (z up, desk at 0)."""
+_START_NS = 1_000_000_000
+_NOISE_MARGIN = 64
+_PERSON = {"right": -1.0, "left": 1.0}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """What differs from seed to seed but not in time."""
+
+    lamps: tuple[Lamp, ...]
+    tone: FloatArray
+    cloth: FloatArray
+    betas: FloatArray
+
+
+class SyntheticCell:
+    """A recording that is made on demand: ``len``, iteration and ``frame_set(i)`` in any order.
+
+    ``cameras`` cameras stand on an arc in front of the person, 0.75 to 0.95 m from the middle of
+    the working volume. ``hands`` are the sides shown. ``offsets`` are seconds by which each camera
+    captures later than the set's nominal time (default: all at once). The same arguments give the
+    same pictures, bit for bit, in whatever order they are asked for.
+
+    Raises ``ValueError`` for arguments out of range, ``FileNotFoundError`` without a hand model.
+    """
+
+    def __init__(
+        self,
+        cameras: int = 4,
+        hands: Sequence[Side] = ("right",),
+        seconds: float = 6.0,
+        fps: float = 15.0,
+        seed: int = 0,
+        width: int = 640,
+        height: int = 480,
+        distortion: bool = True,
+        offsets: Sequence[float] | None = None,
+    ) -> None:
+        if cameras < 1 or fps <= 0 or seconds <= 0 or min(width, height) < 16:
+            raise ValueError(
+                "SyntheticCell: cameras, seconds and fps must be positive and pictures at least "
+                f"16 px; got cameras={cameras}, seconds={seconds}, fps={fps}, {width}x{height}"
+            )
+        if len(set(hands)) != len(hands) or not set(hands) <= {"left", "right"}:
+            raise ValueError(f"SyntheticCell: hands must name left and right once, got {hands}")
+        self.offsets = tuple(offsets) if offsets is not None else (0.0,) * cameras
+        if len(self.offsets) != cameras:
+            raise ValueError(f"SyntheticCell: {len(self.offsets)} offsets for {cameras} cameras")
+        self.name = f"synthetic-{cameras}-{'-'.join(hands) or 'empty'}-{seed}"
+        self.fps, self.seed = float(fps), seed
+        self.cameras = arc_of_cameras(cameras, width, height, seed, distortion=distortion)
+        self._length = max(1, round(seconds * fps))
+        self._models = {side: load_hand_model(side=side) for side in hands}
+        self._look = _look(seed)
+        both = len(hands) > 1
+        self._paths = tuple(
+            HandPath.random(
+                side,
+                CENTRE + np.array([0, _PERSON[side] * 0.14 if both else 0, 0]),
+                np.array([0.08, 0.06 if both else 0.12, 0.08]),
+                seed,
+            )
+            for side in hands
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[FrameSet]:
+        return (self.frame_set(i) for i in range(len(self)))
+
+    def time(self, index: int) -> float:
+        """Nominal time of a set, seconds since the beginning; ``IndexError`` outside."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} frame sets, there is no {index}")
+        return index / self.fps
+
+    def stamp_ns(self, t: float) -> int:
+        """Capture time in nanoseconds of the time ``t`` in seconds since the beginning."""
+        return _START_NS + round(t * 1e9)
+
+    def frame_set(self, index: int) -> FrameSet:
+        """All cameras' pictures of set ``index``."""
+        nominal = self.time(index)
+        frames, scenes = [], {}
+        for number, (camera, offset) in enumerate(zip(self.cameras, self.offsets, strict=True)):
+            t = nominal + offset
+            if t not in scenes:
+                scenes[t] = self._scene(t)
+            image = self._picture(camera, number, index, *scenes[t])
+            frames.append(Frame(camera, self.stamp_ns(t), image))
+        return FrameSet(tuple(frames))
+
+    def ground_truth(self, index: int) -> tuple[HandEstimate, ...]:
+        """The true hands at the set's stamp, that of its newest frame; covariances are zero."""
+        t = self.time(index) + max(self.offsets)
+        return tuple(self._hand(path, t) for path in self._paths)
+
+    def _hand(self, path: HandPath, t: float) -> HandEstimate:
+        model = self._models[path.side]
+        orient, pose, betas = path.global_orient(t), path.hand_pose(t), self._look.betas
+        posed = forward(model, orient[None], pose[None], betas[None], np.zeros((1, 3)))
+        assert posed.vertices is not None
+        palm = (posed.joints[0, 0] + posed.joints[0, 9]) / 2
+        transl = path.position(t) - palm
+        params = np.concatenate([orient, pose, betas, transl])
+        views = len(self.cameras)
+        return HandEstimate(
+            side=path.side,
+            joints=posed.joints[0] + transl,
+            covariance=np.zeros((21, 3, 3)),
+            wrist=wrist_frame(model, params),
+            wrist_covariance=np.zeros((6, 6)),
+            mano=ManoParameters(model.model_id, path.side, orient, pose, betas, transl),
+            confidence=1.0,
+            side_confidence=1.0,
+            joint_confidence=np.ones(21),
+            visibility=np.ones(21),
+            residual_px=np.zeros((views, 21)),
+            view_indices=tuple(range(views)),
+            scale_source="calibrated_shape",
+            vertices=posed.vertices[0] + transl,
+        )
+
+    def _scene(self, t: float) -> tuple[Surface | None, FloatArray, FloatArray]:
+        """All surfaces at a time, their normals, and the light they scatter to all sides."""
+        parts = [self._dressed(self._hand(path, t)) for path in self._paths]
+        if not parts:
+            return None, np.zeros((0, 3)), np.zeros((0, 3))
+        surface = join(parts)
+        normals = vertex_normals(surface.vertices, surface.faces)
+        return surface, normals, illuminate(surface, normals, self._look.lamps)
+
+    def _dressed(self, hand: HandEstimate) -> Surface:
+        model, look = self._models[hand.side], self._look
+        assert hand.vertices is not None
+        skin = Surface(
+            hand.vertices, model.faces, _skin(model) * look.tone, np.full(model.num_vertices, 0.12)
+        )
+        rotation = exp_so3(hand.mano.global_orient)
+        axis = rotation[:, 0] * (1 if hand.side == "right" else -1)
+        elbow = CENTRE + np.array([-0.22, _PERSON[hand.side] * 0.16, -0.30])
+        return with_forearm(model, skin, axis, elbow, look.cloth)
+
+    def _picture(
+        self,
+        camera: Camera,
+        number: int,
+        index: int,
+        surface: Surface | None,
+        normals: FloatArray,
+        diffuse: FloatArray,
+    ) -> ImageArray:
+        import cv2
+
+        image = self._rooms[number].copy()
+        if surface is not None:
+            key = self._look.lamps[:2]
+            layer = draw(camera, surface, diffuse + highlight(surface, normals, key, camera.centre))
+            composite(image, layer)
+        image = cv2.GaussianBlur(image, (0, 0), 0.6)
+        rng = np.random.default_rng([self.seed, number, index])
+        row, column = rng.integers(0, _NOISE_MARGIN, 2)
+        noise = self._noise[row : row + camera.height, column : column + camera.width]
+        return np.ascontiguousarray(cv2.add(image, noise, dtype=cv2.CV_8U))
+
+    @cached_property
+    def _rooms(self) -> tuple[ImageArray, ...]:
+        return tuple(room(camera, self.seed) for camera in self.cameras)
+
+    @cached_property
+    def _noise(self) -> NDArray[np.int16]:
+        """One field of sensor noise; every picture takes its own window of it."""
+        camera = self.cameras[0]
+        shape = camera.height + _NOISE_MARGIN, camera.width + _NOISE_MARGIN, 3
+        rng = np.random.default_rng([self.seed, 5])
+        return np.rint(2.0 * rng.standard_normal(shape, dtype=np.float32)).astype(np.int16)
+
+
+def arc_of_cameras(
+    count: int, width: int, height: int, seed: int, *, distortion: bool = True
+) -> tuple[Camera, ...]:
+    """Webcams ``camera_0``... on an arc around ``CENTRE``, from its right to its left.
+
+    Horizontal fields of view of 65 to 75 degrees, principal points a few pixels off the middle,
+    mild plumb_bob distortion (or none).
+    """
+    rng = np.random.default_rng([seed, 11])
+    half = 0.0 if count == 1 else min(12 + 12 * count, 60)
+    cameras = []
+    for k, azimuth in enumerate(np.deg2rad(np.linspace(-half, half, count))):
+        elevation = np.deg2rad((4, 22)[k % 2] + rng.uniform(-3, 3))
+        around = [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation)]
+        eye = CENTRE + rng.uniform(0.75, 0.95) * np.array([*around, np.sin(elevation)])
+        target = CENTRE + rng.uniform(-0.02, 0.02, 3)
+        focal = width / 2 / np.tan(np.deg2rad(rng.uniform(65, 75)) / 2)
+        offset = rng.uniform(-0.01, 0.01, 2) * width
+        K = np.array(
+            [
+                [focal, 0, (width - 1) / 2 + offset[0]],
+                [0, focal * rng.uniform(0.998, 1.002), (height - 1) / 2 + offset[1]],
+                [0, 0, 1],
+            ]
+        )
+        D = np.array([rng.uniform(-0.14, -0.06), rng.uniform(0.02, 0.05), 0, 0, 0])
+        D[2:4] = rng.uniform(-8e-4, 8e-4, 2)
+        T = look_at(eye, target, np.array([0.0, 0, 1]))
+        name = f"camera_{k}"
+        model = ("plumb_bob", D) if distortion else ("none", np.zeros(0))
+        cameras.append(Camera(name, width, height, K, *model, T, f"{name}_optical_frame"))
+    return tuple(cameras)
+
+
+def _look(seed: int) -> _Look:
+    rng = np.random.default_rng([seed, 3])
+    key = np.array([0.75, rng.uniform(-0.5, 0.5), 0.75])
+    fill = np.array([0.8, -np.sign(key[1]) * 0.8, 0.25])
+    warm = np.array([1.0, 0.95, 0.88])
+    lamps = (
+        Lamp(key / np.linalg.norm(key), 0.75 * warm),
+        Lamp(fill / np.linalg.norm(fill), 0.18 * np.array([0.9, 0.95, 1.0])),
+        *sky(0.55 * np.array([0.95, 0.98, 1.0]), 0.22 * np.array([1.0, 0.9, 0.8])),
+    )
+    tone = rng.uniform(0.75, 1.05) * np.array([1.0, rng.uniform(0.92, 1.0), rng.uniform(0.88, 1.0)])
+    cloth = rng.uniform(0.03, 0.25, 3)
+    betas = np.clip(rng.normal(0, 0.7, 10), -1.5, 1.5)
+    return _Look(lamps, tone, cloth, betas)
+
+
+@lru_cache(maxsize=4)
+def _skin(model: HandModel) -> FloatArray:
+    """Linear albedo (V, 3) of the model, or even skin where it has none."""
+    if model.albedo is not None:
+        return model.albedo
+    return np.tile([0.55, 0.33, 0.24], (model.num_vertices, 1))
