@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from hand_mesh_ros.geometry.rotations import skew
+from hand_mesh_ros.geometry.rotations import exp_so3, skew
 from hand_mesh_ros.hand.layout import FINGERS, MANO_FINGERS, NUM_JOINTS, PARENTS
 from hand_mesh_ros.hand.model import FloatArray, IntArray
 
@@ -18,15 +18,16 @@ WRIST: Final = 0
 FIRST: Final = {finger: 1 + 3 * i for i, finger in enumerate(MANO_FINGERS)}
 """MANO joint next to the palm of each finger."""
 
-# Zero pose: (azimuth, elevation) in degrees of each straight finger. Azimuth turns from -x to
-# the thumb side, elevation to the back of the hand.
-_DIRECTIONS: Final = {
-    "index": (9.0, 0.0),
-    "middle": (0.5, 0.0),
-    "ring": (-8.0, 0.0),
-    "pinky": (-18.0, 0.0),
+# Zero pose, degrees, per segment: azimuth from -x to the thumb side, elevation to the back of the
+# hand, and the roll about the segment that turns its nail up, so that z (thumb: x and z) flexes.
+_Segment = tuple[float, float, float]
+_ZERO_POSE: Final[dict[str, tuple[_Segment, _Segment, _Segment]]] = {
+    "index": ((9, 0, 14), (9, 0, 4), (9, 0, 3)),
+    "middle": ((0.5, 0, 8), (0.5, 0, 2), (0.5, 0, 0)),
+    "ring": ((-8, 0, 3), (-8, 0, 0), (-8, 0, 0)),
+    "pinky": ((-18, 0, 1), (-18, 0, 0), (-18, 0, 0)),
+    "thumb": ((50, -14, 24), (45, -11, 14), (42, -8, 10)),
 }
-_THUMB_DIRECTIONS: Final = ((50.0, -14.0), (44.0, -10.0), (40.0, -6.0))
 
 # MakeHuman's bones bend at the webs of the fingers and begin above the wrist. Landmarks (and
 # anatomy) have the knuckle behind the web and the wrist at its crease. Each joint moves along its
@@ -73,8 +74,8 @@ def align(hands: Hands) -> Hands:
 def straighten(hands: Hands, weights: FloatArray, tips: IntArray) -> Hands:
     """Unbend every finger along the directions of the zero pose, by linear blend skinning.
 
-    Each segment turns by the smallest rotation that brings it onto its direction, so fingers do
-    not twist, and the same gesture results for every shape.
+    Each segment turns by the smallest rotation that brings it onto its direction, then rolls by
+    the same angle in every shape, so that the same pose is the same gesture for all of them.
     """
     count = len(hands.joints)
     turns = np.broadcast_to(np.eye(3), (count, NUM_JOINTS, 3, 3)).copy()
@@ -85,7 +86,8 @@ def straighten(hands: Hands, weights: FloatArray, tips: IntArray) -> Hands:
         carried = np.broadcast_to(np.eye(3), (count, 3, 3))
         for k in range(3):
             segment = np.einsum("nij,nj->ni", carried, chain[k + 1] - chain[k])
-            carried = _shortest_turn(_unit(segment), _direction(finger, k)) @ carried
+            axis, roll = _zero_pose(finger, k)
+            carried = exp_so3(roll * axis) @ _shortest_turn(_unit(segment), axis) @ carried
             turns[:, first + k] = carried
             if k < 2:
                 bone = np.einsum("nij,nj->ni", carried, chain[k + 1] - chain[k])
@@ -127,16 +129,11 @@ def _skin(hands: Hands, weights: FloatArray, turns: FloatArray, posed: FloatArra
     return out
 
 
-def _direction(finger: str, segment: int) -> FloatArray:
-    angles = _THUMB_DIRECTIONS[segment] if finger == "thumb" else _DIRECTIONS[finger]
-    azimuth, elevation = np.deg2rad(angles)
-    return np.array(
-        [
-            -np.cos(elevation) * np.cos(azimuth),
-            np.sin(elevation),
-            np.cos(elevation) * np.sin(azimuth),
-        ]
-    )
+def _zero_pose(finger: str, segment: int) -> tuple[FloatArray, float]:
+    """Direction (3,) of a segment in the zero pose and its roll, radians."""
+    azimuth, elevation, roll = np.deg2rad(_ZERO_POSE[finger][segment])
+    level = np.array([-np.cos(azimuth), 0.0, np.sin(azimuth)])
+    return np.cos(elevation) * level + np.array([0, np.sin(elevation), 0]), float(roll)
 
 
 def _shortest_turn(start: FloatArray, end: FloatArray) -> FloatArray:
