@@ -48,6 +48,11 @@ class Camera:
         return replace(self, T_camera_world=np.asarray(T_camera_world, dtype=np.float64))
 
     @property
+    def focal(self) -> float:
+        """Geometric mean of the two focal lengths, pixels: converts pixels to angles."""
+        return float(np.sqrt(abs(np.linalg.det(self.K[:2, :2]))))
+
+    @property
     def centre(self) -> FloatArray:
         """Optical centre in the world, (3,) metres."""
         R, t = self.T_camera_world[:3, :3], self.T_camera_world[:3, 3]
@@ -168,9 +173,15 @@ class TrackedHand:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HandSet:
-    """The pipeline's answer to one frame set."""
+    """The pipeline's answer to one frame set.
+
+    ``views`` are the names of the set's cameras in configuration order; ``observed[i]`` are the
+    views that ``hands[i]`` was made from, ``unmatched`` the views that made no hand.
+    """
 
     stamp_ns: int
     spread: float
     views: tuple[str, ...]
     hands: tuple[TrackedHand, ...]
+    observed: tuple[tuple[View, ...], ...] = ()
+    unmatched: tuple[View, ...] = ()

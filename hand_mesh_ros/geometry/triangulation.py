@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.cameras import project_with_jacobian, undistort
+from hand_mesh_ros.geometry.rotations import invert_rigid, skew
 from hand_mesh_ros.types import Camera
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ def triangulate(cameras: Sequence[Camera], uv: Array, sigma: Array) -> Array:
     """
     normal = np.stack([undistort(c, p) for c, p in zip(cameras, uv, strict=True)])
     P = np.stack([c.T_camera_world[:3] for c in cameras])
-    focal = np.array([np.sqrt(abs(np.linalg.det(c.K[:2, :2]))) for c in cameras])
+    focal = np.array([c.focal for c in cameras])
     seen = np.isfinite(normal).all(-1) & np.isfinite(sigma)
     weight = np.where(seen, focal[:, None] / np.where(seen, sigma, 1.0), 0.0)
     normal = np.where(seen[..., None], normal, 0.0)
@@ -73,8 +74,6 @@ def reprojection_errors(cameras: Sequence[Camera], points: Array, uv: Array) -> 
 
 def essential(a: Camera, b: Camera) -> Array:
     """Essential matrix E (3, 3) with ``x_b^T E x_a = 0`` in normalised coordinates."""
-    from hand_mesh_ros.geometry.rotations import invert_rigid, skew
-
     T = b.T_camera_world @ invert_rigid(a.T_camera_world)
     return np.asarray(skew(T[:3, 3]) @ T[:3, :3])
 
@@ -93,5 +92,4 @@ def epipolar_distance(a: Camera, b: Camera, uv_a: Array, uv_b: Array) -> Array:
     line_b, line_a = ha @ E.T, hb @ E
     error = (hb * line_b).sum(-1)
     gradient = np.sqrt((line_b[..., :2] ** 2).sum(-1) + (line_a[..., :2] ** 2).sum(-1))
-    focal = 0.5 * sum(np.sqrt(abs(np.linalg.det(c.K[:2, :2]))) for c in (a, b))
-    return np.asarray(np.abs(error) / np.maximum(gradient, 1e-12) * focal)
+    return np.asarray(np.abs(error) / np.maximum(gradient, 1e-12) * 0.5 * (a.focal + b.focal))

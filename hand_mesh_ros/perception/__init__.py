@@ -1,0 +1,1 @@
+"""Images to hands, one stage a file; no ROS in here."""

@@ -1,0 +1,41 @@
+"""From settings to a running pipeline: the one place that puts the stages together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hand_mesh_ros.hand.mirror import mirror_model
+from hand_mesh_ros.hand.model import HandModel, load_hand_model
+from hand_mesh_ros.networks.landmarks import HandLandmarker
+from hand_mesh_ros.networks.palm import PalmDetector
+from hand_mesh_ros.perception.estimate import create_backend
+from hand_mesh_ros.perception.observe import LandmarkObserver, ObserveSettings
+from hand_mesh_ros.perception.pipeline import HandPipeline, PipelineSettings
+from hand_mesh_ros.types import Side
+
+
+def build_pipeline(
+    *,
+    backend: str = "landmarks",
+    hand_model: Path | None = None,
+    runtime: Any = "litert",
+    device: str = "cpu",
+    num_threads: int = 2,
+    observe: ObserveSettings | None = None,
+    pipeline: PipelineSettings | None = None,
+) -> tuple[HandPipeline, dict[Side, HandModel]]:
+    """Load networks and hand model; returns the pipeline and the models of both sides.
+
+    Raises what the parts raise: a missing network file, a hand model that is none, an unknown
+    backend; each names itself.
+    """
+    pipeline = pipeline or PipelineSettings()
+    right = load_hand_model(hand_model)
+    models: dict[Side, HandModel] = {"right": right, "left": mirror_model(right)}
+    observer = LandmarkObserver(
+        PalmDetector(runtime, device, num_threads=num_threads, hands=pipeline.max_hands),
+        HandLandmarker(runtime, device, num_threads=num_threads),
+        observe or ObserveSettings(),
+    )
+    return HandPipeline(observer, create_backend(backend, models=models), pipeline), models

@@ -1,0 +1,124 @@
+"""Frames to per-view hands: regions from tracks and palms, landmarks in the regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.networks.landmarks import (
+    HandLandmarker,
+    rois_from_landmarks,
+    rois_from_palms,
+)
+from hand_mesh_ros.networks.palm import PalmDetector
+from hand_mesh_ros.types import Frame, View
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ObserveSettings:
+    """``presence``: least probability of a hand in a region. ``noise``: one sigma of a landmark,
+
+    as a fraction of the region's side. ``passes``: how often a region found by the palm detector
+    is laid anew from its own landmarks, which centres and turns it better than the palm does.
+    """
+
+    presence: float = 0.5
+    noise: float = 0.02
+    passes: int = 1
+    same_hand: float = 0.25
+
+
+class Observer(Protocol):
+    """Anything that finds hands in frames."""
+
+    def __call__(
+        self, frames: Sequence[Frame], hints: Sequence[tuple[int, Array]], search: Sequence[int]
+    ) -> list[View]:
+        """Hands in ``frames``: first at ``hints`` (frame index, ROI (4,)), then searched anew in
+
+        the frames that ``search`` names.
+        """
+        ...
+
+
+class LandmarkObserver:
+    """The palm detector and the landmark network, all views of an instant together."""
+
+    def __init__(
+        self, palms: PalmDetector, landmarks: HandLandmarker, settings: ObserveSettings
+    ) -> None:
+        self._palms, self._landmarks, self.settings = palms, landmarks, settings
+
+    def __call__(
+        self, frames: Sequence[Frame], hints: Sequence[tuple[int, Array]], search: Sequence[int]
+    ) -> list[View]:
+        """See `Observer`; a hand seen through two regions of one frame is kept once."""
+        index = np.array([i for i, _ in hints], dtype=int)
+        rois = np.array([roi for _, roi in hints], dtype=np.float64).reshape(-1, 4)
+        views = self._distinct(self._look(frames, index, rois))
+        if not search:
+            return views
+        palms = self._palms.detect([frames[i].image for i in search])
+        index = np.repeat(np.array(search, dtype=int), [len(p) for p in palms])
+        rois = np.concatenate([rois_from_palms(p) for p in palms]).reshape(-1, 4)
+        fresh = [
+            i
+            for i in range(len(rois))
+            if not any(v.index == index[i] and _covers(v.roi, rois[i]) for v in views)
+        ]
+        index, rois = index[fresh], rois[fresh]
+        found: list[View] = []
+        for _ in range(1 + self.settings.passes):
+            found = self._look(frames, index, rois)
+            index = np.array([v.index for v in found], dtype=int)
+            rois = np.array([v.roi for v in found]).reshape(-1, 4)
+        return self._distinct(views + found)
+
+    def _look(
+        self, frames: Sequence[Frame], index: NDArray[np.int_], rois: Array
+    ) -> list[View]:
+        if not len(rois):
+            return []
+        batch = self._landmarks([f.image for f in frames], rois, index.tolist())
+        next_rois = rois_from_landmarks(batch.uv)
+        return [
+            View(
+                index=int(index[i]),
+                camera=frames[index[i]].camera,
+                uv=batch.uv[i],
+                sigma=np.full(21, max(self.settings.noise * next_rois[i, 2], 0.5)),
+                world=batch.world[i],
+                presence=float(batch.presence[i]),
+                right=float(batch.right[i]),
+                roi=next_rois[i],
+                frame=frames[index[i]],
+            )
+            for i in np.flatnonzero(batch.presence >= self.settings.presence)
+        ]
+
+    def _distinct(self, views: Sequence[View]) -> list[View]:
+        """One view a hand and frame: of those with nearly the same landmarks the surest stays."""
+        kept: list[View] = []
+        for view in sorted(views, key=lambda v: -v.presence):
+            if not any(_same(k, view, self.settings.same_hand) for k in kept):
+                kept.append(view)
+        return kept
+
+
+def _same(a: View, b: View, fraction: float) -> bool:
+    """Whether the landmarks of two views of one frame lie closer than a fraction of the region."""
+    if a.index != b.index:
+        return False
+    distance = np.linalg.norm(a.uv - b.uv, axis=-1).mean()
+    return bool(distance < fraction * min(a.roi[2], b.roi[2]))
+
+
+def _covers(roi: Array, other: Array) -> bool:
+    """Whether two regions look at the same hand: the centres are closer than a third of a side."""
+    return bool(np.linalg.norm(roi[:2] - other[:2]) < min(roi[2], other[2]) / 3)

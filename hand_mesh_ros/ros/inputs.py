@@ -1,0 +1,222 @@
+"""N camera topics to frame sets: callbacks store messages, decoding happens where it is needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+
+from hand_mesh_ros.data.pixels import BadImage
+from hand_mesh_ros.geometry.frames import TransformTree
+from hand_mesh_ros.geometry.intrinsics import BadCameraInfo
+from hand_mesh_ros.geometry.rotations import invert_rigid, quaternion_to_matrix
+from hand_mesh_ros.perception.frame_sets import FrameSetAssembler, SyncSettings
+from hand_mesh_ros.ros.camera_info import camera_from_info, check_size
+from hand_mesh_ros.ros.images import decode_compressed, decode_image, nanoseconds
+from hand_mesh_ros.ros.settings import CameraSettings
+from hand_mesh_ros.types import Camera, Frame, FrameSet
+
+Complain = Callable[[str, str], None]
+RawSet = dict[int, Any]
+# A capture time this far before the newest one is a clock that jumped or a bag that looped.
+_JUMP_NS = 1_000_000_000
+
+
+@dataclass
+class _Cache:
+    """The camera made from the last CameraInfo, and what it was made from."""
+
+    key: tuple[Any, ...] = ()
+    camera: Camera | None = None
+
+
+class CameraInputs:
+    """Subscriptions of all cameras and /tf_static.
+
+    ``complain(key, text)`` reports what is refused, throttled by key; ``on_sets`` gets raw frame
+    sets (camera index -> message) as they close, ``on_jump`` is told of a clock that went back.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        cameras: Sequence[CameraSettings],
+        sync: SyncSettings,
+        output_frame: str,
+        complain: Complain,
+        on_sets: Callable[[list[RawSet]], None],
+        on_jump: Callable[[], None],
+    ) -> None:
+        self._node, self._cameras, self._output_frame = node, tuple(cameras), output_frame
+        self._complain, self._on_sets, self._on_jump = complain, on_sets, on_jump
+        self.assembler: FrameSetAssembler[Any] = FrameSetAssembler(len(cameras), sync)
+        self.received: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self._infos: dict[int, CameraInfo] = {}
+        self._caches = [_Cache() for _ in cameras]
+        self._tree, self._tree_version = TransformTree(), 0
+        self._lock = threading.Lock()
+        self._newest_ns = 0
+        self._subscriptions: list[Any] = []
+        self._topics = [c.image_topic for c in cameras]
+        for index, camera in enumerate(cameras):
+            self._subscribe(index, camera)
+        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._subscriptions.append(
+            node.create_subscription(TFMessage, "/tf_static", self._on_transforms, latched)
+        )
+        self._timer = node.create_timer(max(sync.max_wait / 4, 0.005), self._poll)
+
+    def close(self) -> None:
+        """End every subscription."""
+        self._node.destroy_timer(self._timer)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+    def topic(self, index: int) -> str:
+        """The image topic of a camera, resolved."""
+        return self._topics[index]
+
+    def frame_set(self, raw: RawSet) -> FrameSet | None:
+        """Decode a raw set; bad frames are reported and left out, None if nothing is left."""
+        frames = [self._frame(index, raw[index]) for index in sorted(raw)]
+        good = tuple(frame for frame in frames if frame is not None)
+        return FrameSet(good) if good else None
+
+    def _subscribe(self, index: int, camera: CameraSettings) -> None:
+        reliable = ReliabilityPolicy.RELIABLE if camera.reliable else ReliabilityPolicy.BEST_EFFORT
+        qos = QoSProfile(depth=5, reliability=reliable)
+        # A remapped topic must be resolved before the transport's suffix is put to it.
+        topic = self._node.resolve_topic_name(camera.image_topic)
+        kind = CompressedImage if camera.compressed else Image
+        self._topics[index] = f"{topic}/compressed" if camera.compressed else topic
+        self._subscriptions += [
+            self._node.create_subscription(
+                kind, self._topics[index], lambda m, i=index: self._on_image(i, m), qos
+            ),
+            self._node.create_subscription(
+                CameraInfo,
+                camera.info_topic,
+                lambda m, i=index: self._infos.__setitem__(i, m),
+                qos,
+            ),
+        ]
+
+    def _on_image(self, index: int, message: Any) -> None:
+        name, topic = self._cameras[index].name, self._topics[index]
+        self.received[name] += 1
+        stamp_ns = nanoseconds(message.header.stamp)
+        if stamp_ns == 0:
+            self.refused[name] += 1
+            self._complain(f"{topic} stamp", f"{topic}: image without a stamp (zero); the driver "
+                           "must set header.stamp to the capture time. The image is ignored")
+            return
+        with self._lock:
+            if stamp_ns < self._newest_ns - _JUMP_NS:
+                self._newest_ns = 0
+                self.assembler.reset()
+                self._on_jump()
+            self._newest_ns = max(self._newest_ns, stamp_ns)
+            closed = self.assembler.add(index, stamp_ns, time.monotonic(), message)
+        self._on_sets(closed)
+
+    def _poll(self) -> None:
+        with self._lock:
+            closed = self.assembler.poll(time.monotonic())
+        self._on_sets(closed)
+
+    def _on_transforms(self, message: TFMessage) -> None:
+        for stamped in message.transforms:
+            t, q = stamped.transform.translation, stamped.transform.rotation
+            T = np.eye(4)
+            quaternion = np.array([q.x, q.y, q.z, q.w])
+            T[:3, 3] = t.x, t.y, t.z
+            parent, child = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
+            if not np.isfinite(T).all() or not np.linalg.norm(quaternion) > 0.5:
+                self._complain(f"tf {child}", f"/tf_static: {parent} -> {child} is no rotation")
+                continue
+            T[:3, :3] = quaternion_to_matrix(quaternion)
+            try:
+                with self._lock:
+                    self._tree.set(parent, child, T)
+                    self._tree_version += 1
+            except ValueError as error:
+                self._complain(f"tf {child}", f"/tf_static: {error}; ignored")
+
+    def _frame(self, index: int, message: Any) -> Frame | None:
+        settings, topic = self._cameras[index], self._topics[index]
+        try:
+            camera = self._camera(index, message.header.frame_id)
+            if camera is None:
+                return None
+            decode = decode_compressed if settings.compressed else decode_image
+            image = decode(message, topic)
+            check_size(camera, image, topic, settings.info_topic)
+        except (BadImage, BadCameraInfo) as error:
+            self.refused[settings.name] += 1
+            self._complain(f"{topic} {type(error).__name__}", str(error))
+            return None
+        return Frame(camera, nanoseconds(message.header.stamp), image)
+
+    def _camera(self, index: int, image_frame: str) -> Camera | None:
+        """The camera as its last CameraInfo and /tf_static have it, rebuilt only on a change."""
+        settings = self._cameras[index]
+        info = self._infos.get(index)
+        if info is None:
+            self.refused[settings.name] += 1
+            self._complain(
+                f"{settings.info_topic} missing",
+                f"{settings.info_topic}: no CameraInfo yet, {self._topics[index]} has to wait; "
+                f"check that it is published, or set camera.{settings.name}.info_topic",
+            )
+            return None
+        cache = self._caches[index]
+        frame = settings.frame_id or info.header.frame_id or image_frame
+        with self._lock:
+            version = self._tree_version
+        key = (*_numbers(info), frame, version)
+        if cache.key != key or cache.camera is None:
+            cache.camera = None
+            camera = camera_from_info(
+                info, settings.name, settings.rectified, settings.info_topic
+            )
+            T = self._extrinsics(frame)
+            if T is None:
+                self.refused[settings.name] += 1
+                self._complain(
+                    f"{frame} tf",
+                    f"/tf_static does not connect {self._output_frame!r} with {frame!r} (camera "
+                    f"{settings.name}); publish it, or set output_frame or "
+                    f"camera.{settings.name}.frame_id",
+                )
+                return None
+            cache.key = key
+            cache.camera = replace(camera, frame_id=frame, T_camera_world=T)
+        return cache.camera
+
+    def _extrinsics(self, frame: str) -> NDArray[np.float64] | None:
+        if not self._output_frame or self._output_frame == frame:
+            return np.eye(4)
+        with self._lock:
+            T = self._tree.lookup(self._output_frame, frame)
+        return None if T is None else invert_rigid(T)
+
+
+def _numbers(info: CameraInfo) -> tuple[Any, ...]:
+    roi = info.roi
+    return (
+        info.width, info.height, info.distortion_model, tuple(info.d), tuple(info.k),
+        tuple(info.p), info.binning_x, info.binning_y,
+        roi.x_offset, roi.y_offset, roi.width, roi.height,
+    )  # fmt: skip

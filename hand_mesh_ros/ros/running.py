@@ -1,0 +1,48 @@
+"""Starting, spinning and ending a node as a process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TypeVar
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+N = TypeVar("N", bound=Node)
+
+
+def run_node(
+    make: Callable[[], N],
+    args: list[str] | None = None,
+    started: Callable[[N], None] | None = None,
+) -> None:
+    """Make a node, call ``started`` with it and spin until SIGINT or SIGTERM.
+
+    An exception before spinning is logged and ends the process with status 1.
+    """
+    rclpy.init(args=args)
+    signal.signal(signal.SIGTERM, _interrupt)
+    node = make()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if started is not None:
+            started(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        node.get_logger().info("stopped")
+    except Exception as error:
+        node.get_logger().fatal(str(error))
+        sys.exit(1)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt

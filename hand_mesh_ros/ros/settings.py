@@ -1,0 +1,194 @@
+"""The parameters of hand_mesh_node and their snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.node import Node
+
+from hand_mesh_ros.perception.associate import AssociateSettings
+from hand_mesh_ros.perception.estimate import BACKENDS
+from hand_mesh_ros.perception.frame_sets import SyncSettings
+from hand_mesh_ros.perception.observe import ObserveSettings
+from hand_mesh_ros.perception.pipeline import PipelineSettings
+from hand_mesh_ros.perception.track import TrackSettings
+from hand_mesh_ros.ros.parameters import Spec, declare, read
+
+NODE_SPECS = (
+    Spec("cameras", ["camera"], "Names of the cameras; each has a group camera.<name>.*."),
+    Spec(
+        "output_frame",
+        "",
+        "Frame of everything published. Empty: the optical frame with one camera, 'world' with "
+        "several. /tf_static must connect it to every camera's optical frame.",
+    ),
+    Spec("backend", "landmarks", "How views become hands.", choices=tuple(sorted(BACKENDS))),
+    Spec("hand_model", "", "Path of a hand model (.npz in MANO's layout). Empty: the free hand."),
+    Spec("runtime", "litert", "What runs the landmark networks.", choices=("litert", "torch")),
+    Spec("device", "cpu", "Torch device, with runtime torch: cpu, cuda, cuda:0, ..."),
+    Spec("num_threads", 2, "Threads of the landmark networks on a CPU.", bounds=(1, 64)),
+    Spec("autostart", True, "Configure and activate at start, without a lifecycle manager."),
+    Spec("sync.min_views", 1, "Fewest frames that make a frame set.", bounds=(1, 32)),
+    Spec(
+        "sync.max_spread",
+        0.02,
+        "Capture times of a set lie within this many seconds; below half a frame period.",
+        bounds=(0.0, 1.0),
+    ),
+    Spec("sync.max_wait", 0.1, "Longest wait, s, for a set's missing frames.", bounds=(0.0, 10.0)),
+    Spec("queue", 1, "Frame sets that may wait for processing; older are dropped.", bounds=(1, 64)),
+    Spec("max_hands", 2, "Most hands to look for and publish.", bounds=(1, 16)),
+    Spec("min_views", 1, "Fewest cameras that must see a hand to publish it.", bounds=(1, 32)),
+    Spec(
+        "presence",
+        0.5,
+        "Least probability of a hand in a region, of the landmark network.",
+        bounds=(0.0, 1.0),
+    ),
+    Spec(
+        "search_every",
+        4,
+        "While hands are tracked, each camera's whole image is searched once in so many sets.",
+        bounds=(1, 1000),
+    ),
+    Spec("track.max_gap", 0.5, "A track unseen for longer, s, has ended.", bounds=(0.0, 10.0)),
+    Spec("tf.prefix", "", "Put before every TF frame this node publishes.", live=True),
+    Spec("publish_tf", True, "Publish left_hand/wrist and right_hand/wrist on /tf.", live=True),
+    Spec("publish_joint_tf", True, "Publish a TF frame for every joint as well.", live=True),
+    Spec("overlay.alpha", 0.6, "Opacity of the mesh in overlays.", bounds=(0.0, 1.0), live=True),
+    Spec("marker.lifetime", 0.4, "Lifetime of markers, s.", bounds=(0.0, 60.0), live=True),
+)
+_CAMERA_SPECS = (
+    Spec("image_topic", "", "Image topic. Empty: <name>/image_raw."),
+    Spec("info_topic", "", "CameraInfo topic. Empty: camera_info beside the image topic."),
+    Spec("compressed", False, "Subscribe to CompressedImage on <image_topic>/compressed."),
+    Spec("rectified", False, "The images are rectified: use P and no distortion."),
+    Spec("frame_id", "", "Optical frame, where the CameraInfo's header names a wrong one."),
+    Spec(
+        "reliability",
+        "best_effort",
+        "QoS of the image subscription.",
+        choices=("best_effort", "reliable"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """Where one camera's frames come from; topics are complete."""
+
+    name: str
+    image_topic: str
+    info_topic: str
+    compressed: bool
+    rectified: bool
+    frame_id: str
+    reliable: bool
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """What may change while the node runs; replaced as a whole."""
+
+    tf_prefix: str
+    publish_tf: bool
+    publish_joint_tf: bool
+    overlay_alpha: float
+    marker_lifetime: float
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """The validated snapshot of all parameters."""
+
+    cameras: tuple[CameraSettings, ...]
+    output_frame: str
+    backend: str
+    hand_model: str
+    runtime: str
+    device: str
+    num_threads: int
+    queue: int
+    sync: SyncSettings
+    observe: ObserveSettings
+    pipeline: PipelineSettings
+    live: LiveSettings
+
+
+def camera_specs(name: str) -> tuple[Spec, ...]:
+    """The group of parameters of one camera."""
+    return tuple(
+        Spec(f"camera.{name}.{s.name}", s.default, s.description, s.bounds, s.choices)
+        for s in _CAMERA_SPECS
+    )
+
+
+def load_settings(node: Node) -> NodeSettings:
+    """Declare what is not declared yet and read everything; ``ValueError`` names what is wrong."""
+    declare(node, NODE_SPECS)
+    values = read(node, NODE_SPECS)
+    names = values["cameras"]
+    if not names:
+        raise ValueError("parameter cameras is empty: name at least one camera")
+    if len(set(names)) != len(names):
+        raise ValueError(f"parameter cameras names a camera twice: {', '.join(names)}")
+    if len(names) > 32:
+        raise ValueError(f"parameter cameras has {len(names)} names: 32 is the most")
+    for key in ("sync.min_views", "min_views"):
+        if values[key] > len(names):
+            raise ValueError(f"parameter {key} is {values[key]}, with {len(names)} camera(s)")
+    return NodeSettings(
+        cameras=tuple(_camera(node, name) for name in names),
+        output_frame=values["output_frame"] or ("world" if len(names) > 1 else ""),
+        backend=values["backend"],
+        hand_model=values["hand_model"],
+        runtime=values["runtime"],
+        device=values["device"],
+        num_threads=values["num_threads"],
+        queue=values["queue"],
+        sync=SyncSettings(
+            min_views=values["sync.min_views"],
+            max_spread=values["sync.max_spread"],
+            max_wait=values["sync.max_wait"],
+        ),
+        observe=ObserveSettings(presence=values["presence"]),
+        pipeline=PipelineSettings(
+            max_hands=values["max_hands"],
+            min_views=values["min_views"],
+            search_every=values["search_every"],
+            associate=AssociateSettings(),
+            track=TrackSettings(max_gap=values["track.max_gap"]),
+        ),
+        live=live_settings(values),
+    )
+
+
+def live_settings(values: dict[str, Any]) -> LiveSettings:
+    """The part of the snapshot that may change while the node runs."""
+    return LiveSettings(
+        tf_prefix=values["tf.prefix"],
+        publish_tf=values["publish_tf"],
+        publish_joint_tf=values["publish_joint_tf"],
+        overlay_alpha=values["overlay.alpha"],
+        marker_lifetime=values["marker.lifetime"],
+    )
+
+
+def _camera(node: Node, name: str) -> CameraSettings:
+    specs = camera_specs(name)
+    declare(node, specs)
+    values = {key.rsplit(".", 1)[1]: value for key, value in read(node, specs).items()}
+    image = values["image_topic"] or f"{name}/image_raw"
+    info = values["info_topic"] or f"{image.rpartition('/')[0]}/camera_info".lstrip("/")
+    if not values["info_topic"] and image.startswith("/"):
+        info = "/" + info
+    return CameraSettings(
+        name=name,
+        image_topic=image,
+        info_topic=info,
+        compressed=values["compressed"],
+        rectified=values["rectified"],
+        frame_id=values["frame_id"],
+        reliable=values["reliability"] == "reliable",
+    )
