@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,12 @@ else:
     import tomli as tomllib
 
 ASSUMED_FIELD_OF_VIEW = math.radians(60)
+
+
+def plain_name(text: str) -> str:
+    """A camera name that can be part of a topic and a frame: letters, digits and underscores."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
+    return name if name[:1].isalpha() else f"cam_{name}".rstrip("_")
 
 
 def optical_frame(name: str) -> str:
@@ -89,8 +97,7 @@ def _from_toml(path: Path, name: str, size: tuple[int, int]) -> Camera:
     if len(chosen) != 1:
         names = ", ".join(camera.name for camera in cameras)
         raise BadRecording(f"{path}: which camera is {name}? The file has {names}")
-    return Camera(name, chosen[0].width, chosen[0].height, chosen[0].K, chosen[0].distortion,
-                  chosen[0].D, frame_id=optical_frame(name))
+    return replace(chosen[0], name=name, frame_id=optical_frame(name), T_camera_world=np.eye(4))
 
 
 def _from_dat(path: Path, name: str, size: tuple[int, int]) -> Camera:

@@ -64,7 +64,8 @@ def open_recording(
     images). ``image_topics`` and ``world_frame`` choose the image topics of a bag and the frame of
     its extrinsics (by default all that are calibrated, and the root they have in common).
 
-    Raises :class:`BadRecording`, naming the file.
+    Raises :class:`BadRecording`, and ``BadCameraInfo`` or ``BadImage`` for a calibration or an
+    image that makes no sense; all name the file (or topic), and all are ValueErrors.
     """
     path = Path(path)
     if not path.exists():
