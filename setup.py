@@ -19,6 +19,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 NAME = "hand_mesh_ros"
 FALLBACK = f"{NAME}.ros._fallback"
+MESSAGES = sorted(file.relative_to(ROOT) for file in (ROOT / "msg").glob("*.msg"))
 PROGRAMS = {  # as in CMakeLists.txt
     "hand_mesh_node": f"{NAME}.ros.hand_mesh_node",
     "camera_cell_node": f"{NAME}.ros.camera_cell_node",
@@ -47,41 +48,25 @@ def load_rosidl_build() -> ModuleType:
 
 
 class BuildMessages(build_ext):
-    """Generate and compile hand_mesh_ros.msg, and tf2_msgs for machines that have none.
-
-    Each "extension" stands for one interface package: `sources` are its .msg files.
-    """
-
-    def build_extension(self, ext: Extension) -> None:
-        rosidl_build = load_rosidl_build()
-        destination = self._package_directory(ext)
-        interfaces = rosidl_build.InterfacePackage(
-            name=destination.name,
-            files=tuple(ROOT / source for source in ext.sources),
-            dependencies=("builtin_interfaces", "std_msgs", "geometry_msgs"),
-        )
-        self._written = getattr(self, "_written", [])
-        self._written += rosidl_build.build(interfaces, destination)
-        if destination.name != NAME:
-            (destination / "__init__.py").touch()
-            self._written.append(destination / "__init__.py")
-
-    def _package_directory(self, ext: Extension) -> Path:
-        root = ROOT if self.inplace else Path(self.build_lib)
-        return root.joinpath(*ext.name.split(".")[:-1])
-
-    def copy_extensions_to_source(self) -> None:
-        """Do nothing: an editable build has written into the source tree already."""
+    """Generate and compile hand_mesh_ros.msg, and tf2_msgs for machines that have none."""
 
     def run(self) -> None:
-        for extension in self.extensions:
-            self.build_extension(extension)
+        rosidl_build = load_rosidl_build()
+        # An editable build leaves its products in the source tree.
+        root = ROOT if self.inplace else Path(self.build_lib)
+        messages = rosidl_build.InterfacePackage(
+            name=NAME,
+            files=tuple(ROOT / file for file in MESSAGES),
+            dependencies=("builtin_interfaces", "std_msgs", "geometry_msgs"),
+        )
+        self.written = rosidl_build.build(messages, root / NAME)
+        self.written += rosidl_build.build_tf2_msgs(root.joinpath(*FALLBACK.split("."), "tf2_msgs"))
 
     def get_source_files(self) -> list[str]:
-        return [str(file) for file in messages_in_tree()]
+        return [str(file) for file in MESSAGES]
 
     def get_outputs(self) -> list[str]:
-        return [str(path) for path in getattr(self, "_written", [])]
+        return [str(file) for file in self.written]
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}
@@ -92,19 +77,6 @@ class DistributionWithData(Distribution):
 
     def has_data(self) -> bool:
         return self.has_data_files()
-
-
-def interfaces(package: str, files: list[Path]) -> Extension:
-    name = f"{package}.{package.rsplit('.', 1)[-1]}_s__rosidl_typesupport_c"
-    return Extension(name, [str(file) for file in files])
-
-
-def tf2_message() -> Path:
-    """Write the one definition of tf2_msgs that is needed; its distribution is not on PyPI."""
-    file = SCRATCH / "tf2_msgs" / "msg" / "TFMessage.msg"
-    file.parent.mkdir(parents=True)
-    file.write_text("geometry_msgs/TransformStamped[] transforms\n")
-    return file
 
 
 def programs() -> list[str]:
@@ -132,22 +104,14 @@ def tree(directory: str) -> list[tuple[str, list[str]]]:
     return [(f"share/{NAME}/{path.parent}", [str(path)]) for path in files]
 
 
-def messages_in_tree() -> list[Path]:
-    return sorted(file.relative_to(ROOT) for file in (ROOT / "msg").glob("*.msg"))
-
-
-messages = messages_in_tree()
 setup(
     packages=find_packages(include=[NAME, f"{NAME}.*"], exclude=[f"{NAME}.msg*", f"{FALLBACK}*"]),
-    ext_modules=[
-        interfaces(NAME, messages),
-        interfaces(f"{FALLBACK}.tf2_msgs", [tf2_message()]),
-    ],
+    ext_modules=[Extension(f"{NAME}.{NAME}_s__rosidl_typesupport_c", [])],  # BuildMessages knows
     distclass=DistributionWithData,
     cmdclass={"build_ext": BuildMessages},
     data_files=[
         resource("packages", ""),
-        resource("rosidl_interfaces", "\n".join(f"msg/{file.name}" for file in messages)),
+        resource("rosidl_interfaces", "\n".join(f"msg/{file.name}" for file in MESSAGES)),
         (f"share/{NAME}", ["package.xml"]),
         (f"lib/{NAME}", programs()),
         *tree("msg"),

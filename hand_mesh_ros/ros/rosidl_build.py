@@ -1,8 +1,8 @@
 """Generate and compile a ROS interface package without CMake, for `pip install`.
 
-`setup.py` loads this file by its path inside pip's build environment, so it imports nothing of
-`hand_mesh_ros`. The rosidl generators of that environment write the code; the C and C++
-compilers make, beside the generated Python modules, the same libraries that CMake would:
+`setup.py` loads this file by its path inside pip's build environment, and CMake runs it, so it
+imports nothing of `hand_mesh_ros`. The rosidl generators of the environment write the code; the C
+and C++ compilers make, beside the generated Python modules, the same libraries that CMake would:
 
     <package>/msg/*.py                                   message classes
     <package>/msg/lib<package>__rosidl_*.so              C structures and type supports
@@ -15,6 +15,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable
@@ -59,6 +60,20 @@ def build(package: InterfacePackage, destination: Path) -> list[Path]:
         inner = [*sorted((stages["python"] / "msg").glob("*.py")), *libraries]
         written = [_replace(file, destination / "msg" / file.name) for file in inner]
         return [*written, _replace(extension, destination / extension.name)]
+
+
+def build_tf2_msgs(destination: Path) -> list[Path]:
+    """Write `tf2_msgs` with its TFMessage, for ROS from wheels, which lack it; see `build`.
+
+    The type is defined by its one field: it is the same type, by hash, as the distribution's.
+    """
+    with tempfile.TemporaryDirectory(prefix="tf2_msgs_") as directory:
+        definition = Path(directory) / "TFMessage.msg"
+        definition.write_text("geometry_msgs/TransformStamped[] transforms\n")
+        dependencies = ("builtin_interfaces", "std_msgs", "geometry_msgs")
+        written = build(InterfacePackage("tf2_msgs", (definition,), dependencies), destination)
+    (destination / "__init__.py").touch()
+    return [*written, destination / "__init__.py"]
 
 
 def _ros_prefix() -> Path:
@@ -205,3 +220,7 @@ def _replace(source: Path, target: Path) -> Path:
     shutil.copyfile(source, passing)
     os.replace(passing, target)
     return target
+
+
+if __name__ == "__main__":
+    build_tf2_msgs(Path(sys.argv[1]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -31,10 +32,10 @@ pytestmark = [
 ]
 
 IMPORT_EVERYTHING = """
-import importlib, json, pkgutil
+import importlib, json, pkgutil, re
 import hand_mesh_ros, hand_mesh_ros.msg, hand_mesh_ros.ros
 names = [module.name for module in pkgutil.walk_packages(hand_mesh_ros.__path__, "hand_mesh_ros.")]
-names = [name for name in names if "_s__" not in name and "_fallback" not in name]
+names = [name for name in names if not re.search("_s__|_fallback|[.]lib", name)]
 print(json.dumps({name: importlib.import_module(name).__file__ for name in names}))
 """
 
@@ -160,10 +161,9 @@ def test_messages_and_modules_import_from_the_installation(build: Build) -> None
 
 
 def test_everything_in_the_source_package_is_installed(build: Build) -> None:
-    tracked = subprocess.run(
-        ["git", "ls-files", "hand_mesh_ros"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
-    wanted = [name for name in tracked if (ROOT / name).is_file()]
+    made = re.compile(r"__pycache__|_fallback|\.so$|^hand_mesh_ros/msg/")
+    files = [path.relative_to(ROOT) for path in (ROOT / "hand_mesh_ros").rglob("*.*")]
+    wanted = [path for path in files if (ROOT / path).is_file() and not made.search(str(path))]
     assert wanted
     (site,) = {path.parents[1] for path in build.prefix.glob("lib/python*/*/hand_mesh_ros/msg")}
     assert not [name for name in wanted if not (site / name).is_file()]
