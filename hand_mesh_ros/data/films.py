@@ -30,16 +30,16 @@ class Film:
         import cv2
 
         self.path = path
-        self._capture = cv2.VideoCapture(str(path))
+        self.capture = cv2.VideoCapture(str(path))
         self._next = 0
-        if not self._capture.isOpened():
+        if not self.capture.isOpened():
             raise BadRecording(f"{path}: OpenCV cannot open it; expected a video it can decode")
 
     def __enter__(self) -> Film:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._capture.release()
+        self.capture.release()
 
     def at(self, position: int) -> ImageArray | None:
         """RGB uint8 (H, W, 3) of the frame at ``position``, None after the end.
@@ -52,10 +52,10 @@ class Film:
         if position < self._next:
             raise BadRecording(f"{self.path}: frame {position} asked for after {self._next - 1}")
         while self._next <= position:
-            if not self._capture.grab():
+            if not self.capture.grab():
                 return None
             self._next += 1
-        done, image = self._capture.retrieve()
+        done, image = self.capture.retrieve()
         if not done:
             _log.warning("%s: frame %d cannot be decoded", self.path, position)
             return None
@@ -70,7 +70,7 @@ def probe(path: Path, fps: float | None = None) -> FilmFacts:
     import cv2
 
     with Film(path) as film:
-        capture = film._capture
+        capture = film.capture
         rate = fps or capture.get(cv2.CAP_PROP_FPS)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         first = film.at(0)
