@@ -17,7 +17,7 @@ from hand_mesh_ros.types import FloatArray
 # Distance behind the end of the hand (m) and girth relative to it; the sleeve covers the skin.
 _SKIN = ((0.012, 1.01), (0.03, 1.06), (0.05, 1.13))
 _SLEEVE = ((0.028, 1.24), (0.030, 1.31), (0.05, 1.33), (0.09, 1.42), (0.14, 1.55), (0.20, 1.7))
-# How much of the way from the hand's own axis to the elbow's direction the arm has turned.
+# Over which length the arm turns from the hand's axis towards the elbow, and how much of the way.
 _BEND_LENGTH = 0.10
 _BEND_LIMIT = 0.75
 
@@ -66,7 +66,7 @@ def _longest_boundary(faces: NDArray[np.int64]) -> NDArray[np.int64]:
 def with_forearm(
     model: HandModel, hand: Surface, axis: FloatArray, elbow: FloatArray, cloth: FloatArray
 ) -> Surface:
-    """``hand`` (posed vertices of ``model``) with forearm and sleeve of linear colour ``cloth`` (3,).
+    """``hand`` (posed vertices of ``model``) with forearm and a sleeve of colour ``cloth`` (3,).
 
     ``axis`` (3,) is the unit direction in which the hand ends, ``elbow`` (3,) a world point which
     the arm bends towards.

@@ -21,27 +21,28 @@ _RAISED = np.array([[0.0, -1, 0], [0, 0, 1], [-1, 0, 0]])
 _MIRROR_WORLD, _MIRROR_MODEL = np.diag([1.0, -1, 1]), np.diag([-1.0, 1, 1])
 
 # Each gesture: curl of index, middle, ring and little finger (0 straight, 1 into the palm), how
-# far the fingers are spread, and the thumb: across the palm (opposed) and bent, all 0 to 1.
+# far the fingers are spread (-1 pressed together to 1), and the thumb: across the palm (opposed)
+# and bent, 0 to 1.
 _GESTURES: dict[str, tuple[float, ...]] = {
     "open": (0.05, 0.03, 0.05, 0.08, 1.0, 0.0, 0.0),
-    "flat": (0.06, 0.05, 0.06, 0.06, 0.1, 0.15, 0.1),
+    "flat": (0.06, 0.05, 0.06, 0.06, -0.6, 0.2, 0.1),
     "relaxed": (0.22, 0.28, 0.33, 0.36, 0.3, 0.3, 0.25),
-    "fist": (0.80, 0.84, 0.86, 0.86, 0.0, 0.65, 0.6),
-    "point": (0.03, 0.80, 0.84, 0.84, 0.1, 0.6, 0.6),
-    "two": (0.04, 0.04, 0.80, 0.82, 0.7, 0.7, 0.6),
-    "three": (0.05, 0.04, 0.07, 0.80, 0.6, 0.7, 0.6),
+    "fist": (0.92, 0.94, 0.95, 0.95, 0.0, 0.8, 0.7),
+    "point": (0.03, 0.88, 0.92, 0.92, 0.1, 0.75, 0.6),
+    "two": (0.04, 0.04, 0.86, 0.88, 0.7, 0.85, 0.6),
+    "three": (0.05, 0.04, 0.07, 0.86, 0.6, 0.9, 0.6),
     "four": (0.05, 0.04, 0.05, 0.08, 0.6, 0.85, 0.6),
-    "pinch": (0.45, 0.28, 0.22, 0.18, 0.4, 0.75, 0.3),
+    "pinch": (0.44, 0.28, 0.22, 0.18, 0.2, 0.3, 0.45),
     "call": (0.78, 0.82, 0.80, 0.10, 0.3, 0.0, 0.0),
     "claw": (0.40, 0.42, 0.42, 0.42, 0.8, 0.25, 0.35),
 }
 # Degrees at a curl of 1: knuckle, middle joint, end joint.
-_CURL = np.array([78.0, 100, 62])
+_CURL = np.array([88.0, 112, 72])
 # Degrees about y at a spread of 1, positive towards the thumb.
 _SPREAD = np.array([9.0, 1, -7, -15])
 # Degrees about x, y, z of the thumb's three joints when opposed, and when bent.
-_OPPOSED = np.array([[38.0, -16, 8], [6, 0, 4], [4, 0, 2]])
-_BENT = np.array([[4.0, -4, 3], [22, 0, 16], [34, 0, 22]])
+_OPPOSED = np.array([[34.0, -50, 10], [8, -10, 4], [4, -6, 2]])
+_BENT = np.array([[4.0, -8, 3], [20, -26, 14], [34, -28, 22]])
 _SECONDS_PER_GESTURE = 1.1
 
 

@@ -15,9 +15,10 @@ from hand_mesh_ros.types import Camera, FloatArray, ImageArray, Side, TrackedHan
 _PAPER, _GRID, _FRUSTUM, _INK = (246, 246, 244), (206, 206, 206), (70, 90, 120), (60, 60, 60)
 _AXES = ((214, 60, 60), (40, 150, 60), (50, 90, 210))
 _OVERSAMPLE = 2
-# The viewer looks past the cameras' shoulders: turned from their mean direction, and from above.
-_TURN, _RISE = np.deg2rad(48), np.deg2rad(28)
+# Viewpoints that are tried: turned from the cameras' mean direction, and raised above them.
+_TURNS, _RISES = np.deg2rad([-70.0, -50, -30, 30, 50, 70]), np.deg2rad([24.0, 34])
 _FIELD = np.deg2rad(40)
+_FILL = 0.80
 _SNAP = np.cos(np.deg2rad(30))
 
 
@@ -45,7 +46,7 @@ def scene_view(
     up = _upwards(cameras)
     content = np.stack([focus, *(c.centre for c in cameras)])
     radius = max(0.25, float(np.linalg.norm(content - focus, axis=1).max()))
-    viewer = _viewer(cameras, content, focus, up, size)
+    viewer = _viewer(cameras, content, up, size)
     canvas = np.full((viewer.height, viewer.width, 3), _PAPER, dtype=np.uint8)
     _draw_floor(canvas, viewer, content, focus, up, radius)
     canvas = draw_hands(canvas, viewer, seen, faces, alpha=1.0, draw_joints=False)
@@ -77,28 +78,52 @@ def _upwards(cameras: Sequence[Camera]) -> FloatArray:
 def _viewer(
     cameras: Sequence[Camera],
     content: FloatArray,
-    focus: FloatArray,
     up: FloatArray,
     size: tuple[int, int],
 ) -> Camera:
-    """A pinhole that sees all of ``content`` (N, 3) and the focus."""
+    """A pinhole that sees all of ``content`` (N, 3), from where its points are best apart."""
     width, height = size[0] * _OVERSAMPLE, size[1] * _OVERSAMPLE
     out = -np.mean([c.T_camera_world[2, :3] for c in cameras], axis=0)
     out = out - (out @ up) * up
     if np.linalg.norm(out) < 1e-3:  # cameras all around, or all looking down
         out = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
-    out = exp_so3(_TURN * up) @ (out / np.linalg.norm(out))
-    direction = np.cos(_RISE) * out + np.sin(_RISE) * up
-    middle = (content.min(axis=0) + content.max(axis=0)) / 2
+    out = out / np.linalg.norm(out)
     focal = min(width, height) / 2 / np.tan(_FIELD / 2)
     K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    # Far enough for every point to fall inside a margin, in width and in height.
-    facing = look_at(np.zeros(3), -direction, up)[:3, :3]
-    local = (content - middle) @ facing.T
-    half = np.array([width, height]) / 2 / focal * 0.84
-    distance = float((np.abs(local[:, :2]) / half - local[:, 2:]).max()) + 0.05
-    eye = middle + max(distance, 0.4) * direction
-    return Camera("viewer", width, height, K, T_camera_world=look_at(eye, middle, up))
+    half = np.array([width, height]) / 2 / focal * _FILL
+    candidates = []
+    for turn in _TURNS:
+        for rise in _RISES:
+            direction = np.cos(rise) * (exp_so3(turn * up) @ out) + np.sin(rise) * up
+            T = _framing(content, direction, up, half)
+            viewer = Camera("viewer", width, height, K, T_camera_world=T)
+            candidates.append((_clearance(project(viewer, content)), len(candidates), viewer))
+    return max(candidates)[2]
+
+
+def _framing(
+    content: FloatArray, direction: FloatArray, up: FloatArray, half: FloatArray
+) -> FloatArray:
+    """``T_viewer_world`` (4, 4), looking against ``direction``, centred and as near as it fits.
+
+    ``half`` (2,) is the tangent of half the usable field of view, in width and height.
+    """
+    middle = (content.min(axis=0) + content.max(axis=0)) / 2
+    T = look_at(middle + direction, middle, up)
+    R, distance = T[:3, :3], 0.4
+    for _ in range(4):
+        local = (content - middle) @ R.T
+        distance = max(0.4, float((np.abs(local[:, :2]) / half - local[:, 2:]).max()))
+        seen = local[:, :2] / (local[:, 2:] + distance)
+        aside = np.append((seen.min(axis=0) + seen.max(axis=0)) / 2 * distance, 0)
+        middle = middle + aside @ R
+    return look_at(middle + distance * direction, middle, up)
+
+
+def _clearance(uv: FloatArray) -> float:
+    """Least distance in pixels between any two of the points (N, 2); large for one point."""
+    gaps = np.linalg.norm(uv[:, None] - uv[None], axis=-1) + 1e6 * np.eye(len(uv))
+    return round(float(gaps.min()), 3)
 
 
 def _draw_floor(
@@ -115,9 +140,9 @@ def _draw_floor(
     first = first - (first @ up) * up
     first = first / np.linalg.norm(first)
     second = np.cross(up, first)
-    height = min(float((content @ up).min()), float(focus @ up) - 0.2) - 0.03
-    if abs(height) < 0.3 * radius:
-        height = min(height, 0.0) if height > -0.05 else height
+    height = min(float((content @ up).min()), float(focus @ up) - 0.15) - 0.05
+    if 0 < height < radius:  # then the plane through the origin is near enough to be the floor
+        height = 0.0
     spans = []
     for axis in (first, second):
         low = np.floor(((content @ axis).min() - 0.1) / step)
@@ -129,10 +154,10 @@ def _draw_floor(
     (a0, a1), (b0, b1) = ((s[0], s[-1]) for s in spans)
     for a in spans[0]:
         _line(canvas, viewer, at(a, b0), at(a, b1), _GRID, 1)
-        _label(canvas, viewer, at(a, b1 + 0.35 * step), f"{a:g}", 0.45)
+        _label(canvas, viewer, at(a, b1 + 0.35 * step), f"{a:.3g} m", 0.6)
     for b in spans[1]:
         _line(canvas, viewer, at(a0, b), at(a1, b), _GRID, 1)
-        _label(canvas, viewer, at(a1 + 0.35 * step, b), f"{b:g}", 0.45)
+        _label(canvas, viewer, at(a1 + 0.35 * step, b), f"{b:.3g} m", 0.6)
     if np.linalg.norm(focus) < 3 * radius:
         for axis, colour in zip(np.eye(3), _AXES, strict=True):
             _line(canvas, viewer, np.zeros(3), axis * max(step, 0.15 * radius), colour, 3)

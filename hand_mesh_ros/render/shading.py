@@ -165,6 +165,8 @@ def draw(
     ``radiance`` (V, 3) linear. Edges are smoothed by ``supersample`` x ``supersample`` samples a
     pixel. The lens's distortion is honoured at every vertex.
     """
+    import cv2
+
     uv, depth = project_surface(camera, surface.vertices)
     s = supersample
     size = camera.width * s, camera.height * s
@@ -179,7 +181,7 @@ def draw(
     inner = canvas[top : top + height, left : left + width]
     inner[fragments.mask, :3] = fragments.interpolate(surface.faces, radiance)
     inner[..., 3] = fragments.mask
-    mean = canvas.reshape(rows, s, columns, s, 4).mean(axis=(1, 3))
+    mean = cv2.resize(canvas, (columns, rows), interpolation=cv2.INTER_AREA)
     alpha = mean[..., 3]
     colour = to_srgb(mean[..., :3] / np.maximum(alpha, 1e-6)[..., None])
     window = slice(first_row, first_row + rows), slice(first_column, first_column + columns)

@@ -59,7 +59,7 @@ class _Look:
 class SyntheticCell:
     """A recording that is made on demand: ``len``, iteration and ``frame_set(i)`` in any order.
 
-    ``cameras`` cameras stand on an arc in front of the person, 0.75 to 0.95 m from the middle of
+    ``cameras`` cameras stand on an arc in front of the person, 0.7 to 0.84 m from the middle of
     the working volume. ``hands`` are the sides shown. ``offsets`` are seconds by which each camera
     captures later than the set's nominal time (default: all at once). The same arguments give the
     same pictures, bit for bit, in whatever order they are asked for.
@@ -229,12 +229,12 @@ def arc_of_cameras(
     mild plumb_bob distortion (or none).
     """
     rng = np.random.default_rng([seed, 11])
-    half = 0.0 if count == 1 else min(12 + 12 * count, 60)
+    half = 0.0 if count == 1 else min(10 + 10 * count, 60)
     cameras = []
     for k, azimuth in enumerate(np.deg2rad(np.linspace(-half, half, count))):
         elevation = np.deg2rad((4, 22)[k % 2] + rng.uniform(-3, 3))
         around = [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation)]
-        eye = CENTRE + rng.uniform(0.75, 0.95) * np.array([*around, np.sin(elevation)])
+        eye = CENTRE + rng.uniform(0.70, 0.84) * np.array([*around, np.sin(elevation)])
         target = CENTRE + rng.uniform(-0.02, 0.02, 3)
         focal = width / 2 / np.tan(np.deg2rad(rng.uniform(65, 75)) / 2)
         offset = rng.uniform(-0.01, 0.01, 2) * width
