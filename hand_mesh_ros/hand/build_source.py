@@ -26,13 +26,13 @@ _RIGID: Final = (
     "wrist.R", "metacarpal1.R", "metacarpal2.R", "metacarpal3.R", "metacarpal4.R",
     "lowerarm02.R", "lowerarm01.R",
 )  # fmt: skip
-_MORPHS: Final = (
-    "r-hand-fingers-length-incr",
-    "r-hand-fingers-diameter-incr",
-    "r-hand-fingers-distance-incr",
-    "measure-wrist-circ-incr",
-)
-_MORPH_STD: Final = 0.3
+# Morph targets with one sigma of their use; a unit of finger length is 24 % of the fingers.
+_MORPHS: Final = {
+    "r-hand-fingers-length-incr": 0.12,
+    "r-hand-fingers-diameter-incr": 0.3,
+    "r-hand-fingers-distance-incr": 0.2,
+    "measure-wrist-circ-incr": 0.3,
+}
 _ADULT_AGE: Final = (0.62, 0.9)  # anny's scale: 2/3 is a young adult, 1 is old
 
 
@@ -108,7 +108,7 @@ def _draw(
     # Extremes of build are rare, and MakeHuman's height goes from dwarf to giant.
     for label in ("muscle", "weight", "height", "proportions"):
         phenotype[label] = np.clip(rng.normal(0.5, 0.17, count), 0.1, 0.9)
-    morphs = {label: np.clip(rng.normal(0, _MORPH_STD, count), -0.8, 0.8) for label in _MORPHS}
+    morphs = {m: np.clip(rng.normal(0, std, count), -0.8, 0.8) for m, std in _MORPHS.items()}
     return phenotype, morphs
 
 

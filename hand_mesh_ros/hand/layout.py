@@ -9,8 +9,9 @@ A *gather* is an index array `g` used as `target = source[..., g, :]`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Mapping
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray

@@ -26,7 +26,7 @@ def mirror_points(points: NDArray[np.floating]) -> FloatArray:
 
 def mirror_axis_angle(rotations: NDArray[np.floating]) -> FloatArray:
     """Mirror axis-angle rotations (..., 3 n): a global orientation (3) or a hand pose (45)."""
-    rotations = np.asarray(rotations)
+    rotations = np.asarray(rotations, dtype=np.float64)
     return (rotations.reshape(*rotations.shape[:-1], -1, 3) * _AXIAL).reshape(rotations.shape)
 
 
@@ -64,5 +64,10 @@ def mirror_model(model: HandModel) -> HandModel:
         faces=mirror_faces(model.faces),
         uv_faces=None if model.uv_faces is None else mirror_faces(model.uv_faces),
         side="left" if model.side == "right" else "right",
-        model_id=f"{model.model_id}_mirrored",
+        model_id=_mirrored_id(model.model_id),
     )
+
+
+def _mirrored_id(model_id: str) -> str:
+    suffix = "_mirrored"
+    return model_id[: -len(suffix)] if model_id.endswith(suffix) else model_id + suffix

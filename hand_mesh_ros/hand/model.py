@@ -106,8 +106,8 @@ def load_hand_model(path: Path | None = None, side: Side = "right") -> HandModel
 
     `path` is an .npz with v_template (V, 3), shapedirs (V, 3, 10), posedirs (135, V * 3),
     J_regressor (16, V), lbs_weights (V, 16), parents (16,), faces (F, 3), tips (5,), side and
-    model_id, and optionally uv (T, 2), uv_faces (F, 3), albedo (V, 3), shape_std (10,). Where the file's side is
-    not the wanted one, the model is mirrored. The result is cached and read-only.
+    model_id, and optionally uv (T, 2), uv_faces (F, 3), albedo (V, 3), shape_std (10,). Where the
+    file's side is not the wanted one, the model is mirrored. The result is cached and read-only.
 
     Raises FileNotFoundError or ValueError, which say what was expected.
     """
