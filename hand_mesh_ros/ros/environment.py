@@ -17,7 +17,8 @@ PACKAGE = "hand_mesh_ros"
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 # The ROS wheels restart Python once with LD_LIBRARY_PATH set, and set this so as to do it once.
 WHEELS_GUARD = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
-_HERE = Path(__file__).resolve().parent
+# As imported: `colcon build --symlink-install` links each file of the installation to the source.
+_HERE = Path(__file__).absolute().parent
 
 
 def prepare() -> None:
@@ -34,11 +35,11 @@ def prepare() -> None:
 def share_directory() -> Path:
     """Return the directory that holds package.xml, msg/, launch/ and config/.
 
-    In a source tree (editable installation) it is the tree, so that edits count at once.
+    Where files of a source tree are run (editable or symlinked installation), it is the tree, so that edits count at once.
 
     Raises FileNotFoundError if the package is not installed.
     """
-    tree = _HERE.parents[1]
+    tree = Path(__file__).resolve().parents[2]
     if (tree / "package.xml").is_file():
         return tree
     for prefix in (*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix):

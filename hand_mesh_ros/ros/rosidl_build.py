@@ -148,14 +148,12 @@ def _compile(
     theirs = _library_options(package.dependencies)
     ours: list[str] = []  # each library may use those before it
     for stage, library in libraries.items():
-        _run(
-            *(*_compiler("CXX", "g++"), "-shared", "-o", library, f"-Wl,-soname,{library.name}"),
-            *(*objects[stage], f"-L{output}", f"-L{prefix / 'lib'}"),
-            # The dispatching library opens the type supports by name, at run time: they are
-            # found because they are loaded already, which they are because they are needed.
-            *("-Wl,--no-as-needed", *ours, "-Wl,--as-needed", *theirs),
-            "-Wl,-rpath,$ORIGIN:$ORIGIN/msg",
-        )
+        # The dispatching library opens the type supports by name, at run time: they are found
+        # because they are loaded already, which they are because they are needed.
+        links = ["-Wl,--no-as-needed", *ours, "-Wl,--as-needed", *theirs]
+        paths = [f"-L{output}", f"-L{prefix / 'lib'}", "-Wl,-rpath,$ORIGIN:$ORIGIN/msg"]
+        command = [*_compiler("CXX", "g++"), "-shared", f"-Wl,-soname,{library.name}"]
+        _run(*command, "-o", library, *objects[stage], *paths, *links)
         ours.append(f"-l:{library.name}")
     return list(libraries.values())
 
