@@ -68,7 +68,7 @@ def draw_skeleton(image: ImageArray, uv: FloatArray, thickness: int | None = Non
 
     scale = thickness or max(1, round(min(image.shape[:2]) / 360))
     points = _fixed_point(uv)
-    usable = np.isfinite(uv).all(axis=1)
+    usable = np.asarray(np.isfinite(uv).all(axis=1))
     for bone, (a, b) in enumerate(BONES):
         if usable[a] and usable[b]:
             colour = _FINGERS[bone // 4]

@@ -91,7 +91,7 @@ def _viewer(
     focal = min(width, height) / 2 / np.tan(_FIELD / 2)
     K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     half = np.array([width, height]) / 2 / focal * _FILL
-    candidates = []
+    candidates: list[tuple[float, int, Camera]] = []
     for turn in _TURNS:
         for rise in _RISES:
             direction = np.cos(rise) * (exp_so3(turn * up) @ out) + np.sin(rise) * up

@@ -249,8 +249,11 @@ def arc_of_cameras(
         D[2:4] = rng.uniform(-8e-4, 8e-4, 2)
         T = look_at(eye, target, np.array([0.0, 0, 1]))
         name = f"camera_{k}"
-        model = ("plumb_bob", D) if distortion else ("none", np.zeros(0))
-        cameras.append(Camera(name, width, height, K, *model, T, f"{name}_optical_frame"))
+        frame_id = f"{name}_optical_frame"
+        if distortion:
+            cameras.append(Camera(name, width, height, K, "plumb_bob", D, T, frame_id))
+        else:
+            cameras.append(Camera(name, width, height, K, T_camera_world=T, frame_id=frame_id))
     return tuple(cameras)
 
 
