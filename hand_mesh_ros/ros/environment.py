@@ -35,7 +35,8 @@ def prepare() -> None:
 def share_directory() -> Path:
     """Return the directory that holds package.xml, msg/, launch/ and config/.
 
-    Where files of a source tree are run (editable or symlinked installation), it is the tree, so that edits count at once.
+    Where a source tree's own files run (editable or symlinked installation), it is the tree, so
+    that edits count at once.
 
     Raises FileNotFoundError if the package is not installed.
     """
