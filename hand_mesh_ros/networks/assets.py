@@ -97,7 +97,7 @@ def landmark_network_path(name: str) -> Path:
 def fetch_landmark_networks(
     progress: Progress | None = None, wheel: Path | None = None
 ) -> dict[str, Path]:
-    """Put the four networks in the cache and return their paths by name; a second call does nothing.
+    """Put the four networks in the cache, where they are not yet, and return their paths by name.
 
     The wheel is downloaded by pip, so pip's own configuration (index, proxy, certificates)
     holds; on a machine without a network, pass a `wheel` brought along.

@@ -31,7 +31,8 @@ class LandmarkBatch:
     """Landmarks of N regions; joints in OpenPose-21 order.
 
     uv: (N, 21, 2) in image pixels (centre of the top-left pixel is (0, 0)).
-    z: (N, 21) depth behind the wrist in image pixels, by the scale of uv; rough.
+    z: (N, 21) the network's own depth relative to the wrist, by the scale of uv (image pixels);
+        ordered right but far too shallow (about 0.15 of the relief of `world`): prefer `world`.
     world: (N, 21, 3) metres, camera axes (x right, y down, z forward), about the hand's centre.
     presence: (N,) probability that there is a hand at all.
     right: (N,) probability that it is a right hand, in an ordinary image (not mirrored).

@@ -30,7 +30,7 @@ _DTYPES = {
     schema.TensorType.INT32: np.int32,
 }
 _ACTIVATIONS: dict[int, ops.Activation] = {
-    schema.ActivationFunctionType.NONE: lambda x: x,
+    schema.ActivationFunctionType.NONE: ops.identity,
     schema.ActivationFunctionType.RELU: torch.relu,
     schema.ActivationFunctionType.RELU6: torch.nn.functional.relu6,
 }

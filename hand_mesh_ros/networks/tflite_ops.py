@@ -16,6 +16,11 @@ Activation = Callable[[Tensor], Tensor]
 Pair = tuple[int, int]
 
 
+def identity(x: Tensor) -> Tensor:
+    """No activation; a named function, so that modules can be pickled."""
+    return x
+
+
 def _padding_same(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[int, ...]:
     """TFLite's SAME padding of (N, C, H, W) as `F.pad` takes it: (left, right, top, bottom)."""
     pads: list[int] = []
@@ -53,9 +58,7 @@ class Conv(nn.Module):
                 symmetric = (top, left)
             else:
                 x = F.pad(x, (left, right, top, bottom))
-        y = F.conv2d(
-            x, self.weight, self.bias, self.stride, symmetric, self.dilation, self.groups
-        )
+        y = F.conv2d(x, self.weight, self.bias, self.stride, symmetric, self.dilation, self.groups)
         return self.activation(y)
 
 
@@ -128,9 +131,7 @@ class Resize(nn.Module):
         self.size, self.align_corners = size, align_corners
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(
-            x, size=self.size, mode="bilinear", align_corners=self.align_corners
-        )
+        return F.interpolate(x, size=self.size, mode="bilinear", align_corners=self.align_corners)
 
 
 class SpatialMean(nn.Module):
