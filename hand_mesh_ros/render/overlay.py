@@ -52,11 +52,10 @@ def draw_hands(
     for hand in by_distance:
         estimate = hand.estimate
         colour = track_colour(estimate.side, hand.track_id)
-        triangles = faces.get(estimate.side)
-        meshed = estimate.vertices is not None and triangles is not None
-        if estimate.vertices is not None and triangles is not None:
-            _draw_mesh(out, camera, estimate.vertices, triangles, colour, alpha)
-        if draw_joints or not meshed:
+        mesh = None if estimate.vertices is None else faces.get(estimate.side)
+        if estimate.vertices is not None and mesh is not None:
+            _draw_mesh(out, camera, estimate.vertices, mesh, colour, alpha)
+        if draw_joints or mesh is None:
             draw_skeleton(out, project(camera, estimate.joints))
         _draw_label(out, camera, hand, colour)
     return out

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.geometry.cameras import look_at
 from hand_mesh_ros.geometry.rotations import exp_so3
 from hand_mesh_ros.hand.kinematics import forward
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
@@ -18,16 +16,15 @@ from hand_mesh_ros.render.backdrop import room
 from hand_mesh_ros.render.forearm import with_forearm
 from hand_mesh_ros.render.motion import HandPath
 from hand_mesh_ros.render.shading import (
-    Lamp,
     Surface,
     composite,
     draw,
     highlight,
     illuminate,
     join,
-    sky,
     vertex_normals,
 )
+from hand_mesh_ros.render.studio import CENTRE, arc_of_cameras, look
 from hand_mesh_ros.types import (
     Camera,
     FloatArray,
@@ -39,21 +36,9 @@ from hand_mesh_ros.types import (
     Side,
 )
 
-CENTRE = np.array([0.0, 0.0, 0.36])
-"""Middle of the working volume, metres in the world (z up, desk at 0)."""
 _START_NS = 1_000_000_000
 _NOISE_MARGIN = 64
 _PERSON = {"right": -1.0, "left": 1.0}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Look:
-    """What differs from seed to seed but not in time."""
-
-    lamps: tuple[Lamp, ...]
-    tone: FloatArray
-    cloth: FloatArray
-    betas: FloatArray
 
 
 class SyntheticCell:
@@ -94,7 +79,7 @@ class SyntheticCell:
         self.cameras = arc_of_cameras(cameras, width, height, seed, distortion=distortion)
         self._length = max(1, round(seconds * fps))
         self._models = {side: load_hand_model(side=side) for side in hands}
-        self._look = _look(seed)
+        self._look = look(seed)
         both = len(hands) > 1
         self._paths = tuple(
             HandPath.random(
@@ -218,59 +203,6 @@ class SyntheticCell:
         shape = camera.height + _NOISE_MARGIN, camera.width + _NOISE_MARGIN, 3
         rng = np.random.default_rng([self.seed, 5])
         return np.rint(2.0 * rng.standard_normal(shape, dtype=np.float32)).astype(np.int16)
-
-
-def arc_of_cameras(
-    count: int, width: int, height: int, seed: int, *, distortion: bool = True
-) -> tuple[Camera, ...]:
-    """Webcams ``camera_0``... on an arc around ``CENTRE``, from its right to its left.
-
-    Horizontal fields of view of 65 to 75 degrees, principal points a few pixels off the middle,
-    mild plumb_bob distortion (or none).
-    """
-    rng = np.random.default_rng([seed, 11])
-    half = 0.0 if count == 1 else min(10 + 10 * count, 60)
-    cameras = []
-    for k, azimuth in enumerate(np.deg2rad(np.linspace(-half, half, count))):
-        elevation = np.deg2rad((4, 22)[k % 2] + rng.uniform(-3, 3))
-        around = [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation)]
-        eye = CENTRE + rng.uniform(0.70, 0.84) * np.array([*around, np.sin(elevation)])
-        target = CENTRE + rng.uniform(-0.02, 0.02, 3)
-        focal = width / 2 / np.tan(np.deg2rad(rng.uniform(65, 75)) / 2)
-        offset = rng.uniform(-0.01, 0.01, 2) * width
-        K = np.array(
-            [
-                [focal, 0, (width - 1) / 2 + offset[0]],
-                [0, focal * rng.uniform(0.998, 1.002), (height - 1) / 2 + offset[1]],
-                [0, 0, 1],
-            ]
-        )
-        D = np.array([rng.uniform(-0.14, -0.06), rng.uniform(0.02, 0.05), 0, 0, 0])
-        D[2:4] = rng.uniform(-8e-4, 8e-4, 2)
-        T = look_at(eye, target, np.array([0.0, 0, 1]))
-        name = f"camera_{k}"
-        frame_id = f"{name}_optical_frame"
-        if distortion:
-            cameras.append(Camera(name, width, height, K, "plumb_bob", D, T, frame_id))
-        else:
-            cameras.append(Camera(name, width, height, K, T_camera_world=T, frame_id=frame_id))
-    return tuple(cameras)
-
-
-def _look(seed: int) -> _Look:
-    rng = np.random.default_rng([seed, 3])
-    key = np.array([0.75, rng.uniform(-0.5, 0.5), 0.75])
-    fill = np.array([0.8, -np.sign(key[1]) * 0.8, 0.25])
-    warm = np.array([1.0, 0.95, 0.88])
-    lamps = (
-        Lamp(key / np.linalg.norm(key), 0.75 * warm),
-        Lamp(fill / np.linalg.norm(fill), 0.18 * np.array([0.9, 0.95, 1.0])),
-        *sky(0.55 * np.array([0.95, 0.98, 1.0]), 0.22 * np.array([1.0, 0.9, 0.8])),
-    )
-    tone = rng.uniform(0.75, 1.05) * np.array([1.0, rng.uniform(0.92, 1.0), rng.uniform(0.88, 1.0)])
-    cloth = rng.uniform(0.03, 0.25, 3)
-    betas = np.clip(rng.normal(0, 0.7, 10), -1.5, 1.5)
-    return _Look(lamps, tone, cloth, betas)
 
 
 @lru_cache(maxsize=4)

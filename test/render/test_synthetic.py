@@ -11,7 +11,8 @@ from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.render.forearm import open_wrist, with_forearm
 from hand_mesh_ros.render.motion import HandPath, gesture_names, gesture_pose
 from hand_mesh_ros.render.shading import Surface, vertex_normals
-from hand_mesh_ros.render.synthetic import CENTRE, SyntheticCell
+from hand_mesh_ros.render.studio import CENTRE
+from hand_mesh_ros.render.synthetic import SyntheticCell
 from hand_mesh_ros.types import SIDES, FrameSet, Side
 
 
