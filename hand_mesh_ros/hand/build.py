@@ -12,15 +12,17 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from hand_mesh_ros.hand.build_pose import (
+    PALM_MEAN,
     Hands,
     align,
+    finger_ends,
     fingertips,
     place_joints,
     resize,
@@ -51,17 +53,12 @@ def build_free_hand(out: Path) -> HandModel:
 
 def assemble(source: SourceHands) -> HandModel:
     """The free hand from sampled source hands; pure arithmetic, no anny."""
-    relaxed = align(Hands(source.vertices, source.joints))
-    tips = fingertips(relaxed, source.weights)
-    straight = straighten(relaxed, source.weights, tips)
-    placed = Hands(straight.vertices, place_joints(straight, tips))
-    sized = vary(resize(placed, _SEED + 1), source.weights, tips, _SEED + 2)
-    kept, faces, vertices, uv, uv_faces = _cut_and_cap(sized, source)
-    weights = np.vstack([source.weights[kept], np.eye(1, NUM_JOINTS)])
-    tips = np.searchsorted(kept, tips)
-
-    mean, dirs, std = _components(vertices)
-    regressor = _regressor(vertices, sized.joints, weights)
+    sized, ends = zero_pose(source)
+    cut = cut_and_cap(sized, source)
+    weights = np.vstack([source.weights[cut.kept], np.eye(1, NUM_JOINTS)])
+    tips = np.searchsorted(cut.kept, fingertips(sized, ends))
+    mean, dirs, std = _components(cut.vertices)
+    regressor = _regressor(cut.vertices, sized.joints, weights)
     return HandModel(
         v_template=mean,
         shapedirs=dirs,
@@ -69,15 +66,25 @@ def assemble(source: SourceHands) -> HandModel:
         J_regressor=regressor,
         lbs_weights=weights,
         parents=np.array(PARENTS),
-        faces=faces,
+        faces=cut.faces,
         tips=tips,
         side="right",
         model_id=MODEL_ID,
-        uv=uv,
-        uv_faces=uv_faces,
-        albedo=skin_colour(mean, faces, regressor @ mean, tips),
+        uv=cut.uv,
+        uv_faces=cut.uv_faces,
+        albedo=skin_colour(mean, cut.faces, regressor @ mean, tips),
         shape_std=std,
     )
+
+
+def zero_pose(source: SourceHands) -> tuple[Hands, IntArray]:
+    """Source hands in the canonical zero pose and adult sizes, and the ends (5,) of the fingers."""
+    relaxed = align(Hands(source.vertices, source.joints))
+    ends = finger_ends(relaxed, source.weights)
+    straight = straighten(relaxed, source.weights, ends)
+    placed = Hands(straight.vertices, place_joints(straight, ends))
+    sized = vary(resize(placed, _SEED + 1), source.weights, ends, _SEED + 2)
+    return sized, ends
 
 
 def write_hand_model(model: HandModel, out: Path) -> None:
@@ -99,17 +106,21 @@ def write_hand_model(model: HandModel, out: Path) -> None:
             archive.writestr(entry, buffer.getvalue())
 
 
-def _cut_and_cap(
-    hands: Hands, source: SourceHands
-) -> tuple[IntArray, IntArray, FloatArray, FloatArray, IntArray]:
-    """Cut the forearm off behind the wrist and close it with a fan around one new vertex.
+class Cut(NamedTuple):
+    """The hand's own mesh, closed at the wrist; the last vertex is the centre of the cap."""
 
-    Returns the kept source vertices (V-1,), faces (F, 3), vertices of all samples (N, V, 3), and
-    texture coordinates (T, 2) with their faces (F, 3).
-    """
+    kept: IntArray  # (V - 1,) source vertices
+    faces: IntArray  # (F, 3)
+    vertices: FloatArray  # (N, V, 3) in every sample
+    uv: FloatArray  # (T, 2)
+    uv_faces: IntArray  # (F, 3)
+
+
+def cut_and_cap(hands: Hands, source: SourceHands) -> Cut:
+    """Cut the forearm off behind the wrist and close it with a fan around one new vertex."""
     plane = hands.joints[:, 0, 0] + _STUB
     x = hands.vertices[:, :, 0].mean(0)
-    inside = (x[source.faces] < plane.mean()).all(1)
+    inside = (x[source.faces] < PALM_MEAN + _STUB).all(1)
     kept, faces = np.unique(source.faces[inside], return_inverse=True)
     faces = faces.reshape(-1, 3)
     vertices = hands.vertices[:, kept]
@@ -119,16 +130,17 @@ def _cut_and_cap(
     fan = np.stack([np.roll(rim, -1), rim, np.full(len(rim), len(kept))], axis=1)
 
     uv_used, uv_faces = np.unique(source.uv_faces[inside], return_inverse=True)
+    uv_faces = uv_faces.reshape(-1, 3)
     uv = source.uv[uv_used]
     uv = (uv - uv.min(0)) / np.ptp(uv, axis=0).max()
     # The cap needs no texture of its own: it takes the colour of one rim point.
-    cap = np.full(fan.shape, uv_faces.reshape(-1, 3)[faces == rim[0]][0])
-    return (
-        kept,
-        np.vstack([faces, fan]),
-        np.concatenate([vertices, centre], axis=1),
-        uv,
-        np.vstack([uv_faces.reshape(-1, 3), cap]),
+    cap = np.full(fan.shape, uv_faces[faces == rim[0]][0])
+    return Cut(
+        kept=kept,
+        faces=np.vstack([faces, fan]),
+        vertices=np.concatenate([vertices, centre], axis=1),
+        uv=uv,
+        uv_faces=np.vstack([uv_faces, cap]),
     )
 
 

@@ -32,16 +32,18 @@ _ZERO_POSE: Final[dict[str, tuple[_Segment, _Segment, _Segment]]] = {
 # MakeHuman's bones bend at the webs of the fingers and begin above the wrist. Landmarks (and
 # anatomy) have the knuckle behind the web and the wrist at its crease. Each joint moves along its
 # own segment by this fraction of its length (phalanges in Buryanov and Kotiuk, 2010).
-_FINGER_SHIFT: Final = (-0.24, 0.0, 0.06)
-_THUMB_SHIFT: Final = (0.0, 0.14, 0.12)
-_WRIST_SHIFT: Final = 0.06  # of wrist to middle knuckle
+_FINGER_SHIFT: Final = (-0.21, 0.0, 0.02)
+_THUMB_SHIFT: Final = (0.0, 0.14, -0.05)
+_WRIST_SHIFT: Final = 0.10  # of wrist to middle knuckle
+
+_TIP_BACK, _TIP_UP = 0.0075, 0.0050  # from the end of the finger to its tip vertex, metres
 
 # Spread of proportions at equal palm length, one sigma.
 _FINGER_LENGTH_STD: Final = 0.035
 _WIDTH_STD: Final = 0.035
 _THICKNESS_STD: Final = 0.05
 
-PALM_MEAN, PALM_STD, PALM_RANGE = 0.0935, 0.0052, (0.080, 0.107)
+PALM_MEAN, PALM_STD, PALM_RANGE = 0.0927, 0.0052, (0.080, 0.107)
 """Wrist to middle knuckle of adults, metres."""
 
 
@@ -50,15 +52,30 @@ class Hands(NamedTuple):
     joints: FloatArray  # (N, 16, 3)
 
 
-def fingertips(hands: Hands, weights: FloatArray) -> IntArray:
+def finger_ends(hands: Hands, weights: FloatArray) -> IntArray:
     """The vertex (5,), thumb..pinky, that lies farthest along each last finger segment."""
     mean_vertices, mean_joints = hands.vertices.mean(0), hands.joints.mean(0)
-    tips = []
+    ends = []
     for finger in FINGERS:
         last = FIRST[finger] + 2
         axis = mean_joints[last] - mean_joints[last - 1]
         along = (mean_vertices - mean_joints[last]) @ axis
-        tips.append(int(np.argmax(np.where(weights[:, last] > 0.5, along, -np.inf))))
+        ends.append(int(np.argmax(np.where(weights[:, last] > 0.5, along, -np.inf))))
+    return np.array(ends)
+
+
+def fingertips(hands: Hands, ends: IntArray) -> IntArray:
+    """The vertex (5,) of each straight finger that stands for its tip: on the nail's free edge.
+
+    Landmark networks mark a fingertip some millimetres behind the very end of the finger.
+    """
+    vertices, joints = hands.vertices.mean(0), hands.joints.mean(0)
+    tips = []
+    for finger, end in zip(FINGERS, ends, strict=True):
+        axis = _unit(vertices[end] - joints[FIRST[finger] + 2])
+        nail = _unit(np.array([0.0, 1.0, 0.0]) - axis[1] * axis)
+        wanted = vertices[end] - _TIP_BACK * axis + _TIP_UP * nail
+        tips.append(int(np.argmin(np.linalg.norm(vertices - wanted, axis=1))))
     return np.array(tips)
 
 
@@ -76,7 +93,7 @@ def align(hands: Hands) -> Hands:
     return Hands(moved(hands.vertices), moved(hands.joints))
 
 
-def straighten(hands: Hands, weights: FloatArray, tips: IntArray) -> Hands:
+def straighten(hands: Hands, weights: FloatArray, ends: IntArray) -> Hands:
     """Unbend every finger along the directions of the zero pose, by linear blend skinning.
 
     Each segment turns by the smallest rotation that brings it onto its direction, then rolls by
@@ -86,7 +103,7 @@ def straighten(hands: Hands, weights: FloatArray, tips: IntArray) -> Hands:
     turns = np.broadcast_to(np.eye(3), (count, NUM_JOINTS, 3, 3)).copy()
     posed = hands.joints.copy()
     for finger, first in FIRST.items():
-        end = hands.vertices[:, tips[FINGERS.index(finger)]]
+        end = hands.vertices[:, ends[FINGERS.index(finger)]]
         chain = [*(hands.joints[:, first + k] for k in range(3)), end]
         carried = np.broadcast_to(np.eye(3), (count, 3, 3))
         for k in range(3):
@@ -100,19 +117,19 @@ def straighten(hands: Hands, weights: FloatArray, tips: IntArray) -> Hands:
     return Hands(_skin(hands, weights, turns, posed), posed)
 
 
-def place_joints(hands: Hands, tips: IntArray) -> FloatArray:
+def place_joints(hands: Hands, ends: IntArray) -> FloatArray:
     """Joint centres (N, 16, 3) where landmarks put them, from straight hands' bone heads."""
     joints = hands.joints.copy()
     for finger, first in FIRST.items():
-        ends = (first + 1, first + 2, tips[FINGERS.index(finger)])
+        stops = (first + 1, first + 2, ends[FINGERS.index(finger)])
         for k, shift in enumerate(_THUMB_SHIFT if finger == "thumb" else _FINGER_SHIFT):
-            end = hands.joints[:, ends[k]] if k < 2 else hands.vertices[:, ends[k]]
+            end = hands.joints[:, stops[k]] if k < 2 else hands.vertices[:, stops[k]]
             joints[:, first + k] += shift * (end - hands.joints[:, first + k])
     joints[:, WRIST] += _WRIST_SHIFT * (joints[:, FIRST["middle"]] - joints[:, WRIST])
     return joints
 
 
-def vary(hands: Hands, weights: FloatArray, tips: IntArray, seed: int) -> Hands:
+def vary(hands: Hands, weights: FloatArray, ends: IntArray, seed: int) -> Hands:
     """Vary proportions of straight hands (middle knuckle at 0) beyond what MakeHuman's morphs do.
 
     MakeHuman lengthens all fingers together and ties width and thickness to the body's build. Here
@@ -125,7 +142,7 @@ def vary(hands: Hands, weights: FloatArray, tips: IntArray, seed: int) -> Hands:
     vertices, joints = (points * sides[:, None] for points in hands)
     for finger, first in FIRST.items():
         stretch = rng.normal(0, _FINGER_LENGTH_STD, count)
-        axis = _unit(vertices[:, tips[FINGERS.index(finger)]] - joints[:, first])
+        axis = _unit(vertices[:, ends[FINGERS.index(finger)]] - joints[:, first])
         own = weights[:, first : first + 3].sum(1)
         for points, share in ((vertices, own), (joints[:, first : first + 3], np.ones(3))):
             along = np.einsum("nvi,ni->nv", points - joints[:, None, first], axis)

@@ -21,18 +21,19 @@ _AXIAL = np.array([1.0, -1.0, -1.0])
 
 def mirror_points(points: NDArray[np.floating]) -> FloatArray:
     """Mirror points or displacements (..., 3): vertices, joints, translations."""
-    return np.asarray(points) * _M
+    return np.asarray(points, dtype=np.float64) * _M
 
 
 def mirror_axis_angle(rotations: NDArray[np.floating]) -> FloatArray:
     """Mirror axis-angle rotations (..., 3 n): a global orientation (3) or a hand pose (45)."""
-    rotations = np.asarray(rotations, dtype=np.float64)
-    return (rotations.reshape(*rotations.shape[:-1], -1, 3) * _AXIAL).reshape(rotations.shape)
+    vectors = np.asarray(rotations, dtype=np.float64)
+    mirrored: FloatArray = vectors.reshape(*vectors.shape[:-1], -1, 3) * _AXIAL
+    return mirrored.reshape(vectors.shape)
 
 
 def mirror_matrices(rotations: NDArray[np.floating]) -> FloatArray:
     """Mirror rotation matrices or 3x3 covariances (..., 3, 3): M R M."""
-    return np.asarray(rotations) * (_M[:, None] * _M[None, :])
+    return np.asarray(rotations, dtype=np.float64) * (_M[:, None] * _M[None, :])
 
 
 def mirror_params(params: NDArray[np.floating]) -> FloatArray:
@@ -40,10 +41,10 @@ def mirror_params(params: NDArray[np.floating]) -> FloatArray:
 
     The order is global_orient 3, hand_pose 45, betas 10, transl 3 and, if there, scale.
     """
-    params = np.array(params, dtype=np.float64)
-    params[..., :48] = mirror_axis_angle(params[..., :48])
-    params[..., 58:61] = mirror_points(params[..., 58:61])
-    return params
+    mirrored = np.array(params, dtype=np.float64)
+    mirrored[..., :48] = mirror_axis_angle(mirrored[..., :48])
+    mirrored[..., 58:61] = mirror_points(mirrored[..., 58:61])
+    return mirrored
 
 
 def mirror_faces(faces: NDArray[np.integer]) -> IntArray:
