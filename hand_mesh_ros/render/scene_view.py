@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ _OVERSAMPLE = 2
 # Viewpoints that are tried: turned from the cameras' mean direction, and raised above them.
 _TURNS, _RISES = np.deg2rad([-70.0, -50, -30, 30, 50, 70]), np.deg2rad([24.0, 34])
 _FIELD = np.deg2rad(40)
-_FILL = 0.80
+_FILL, _NEAREST = 0.92, 0.3
 _SNAP = np.cos(np.deg2rad(30))
 
 
@@ -46,12 +47,14 @@ def scene_view(
     up = _upwards(cameras)
     content = np.stack([focus, *(c.centre for c in cameras)])
     radius = max(0.25, float(np.linalg.norm(content - focus, axis=1).max()))
-    viewer = _viewer(cameras, content, up, size)
+    frustum = 0.13 * radius
+    room = [content, *(content + s * frustum * axis for axis in np.eye(3) for s in (-1, 1))]
+    viewer = _viewer(cameras, content, np.concatenate(room), up, size)
     canvas = np.full((viewer.height, viewer.width, 3), _PAPER, dtype=np.uint8)
     _draw_floor(canvas, viewer, content, focus, up, radius)
     canvas = draw_hands(canvas, viewer, seen, faces, alpha=1.0, draw_joints=False)
     for camera in cameras:
-        _draw_frustum(canvas, viewer, camera, 0.13 * radius)
+        _draw_frustum(canvas, viewer, camera, frustum)
     return np.asarray(cv2.resize(canvas, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
@@ -78,10 +81,11 @@ def _upwards(cameras: Sequence[Camera]) -> FloatArray:
 def _viewer(
     cameras: Sequence[Camera],
     content: FloatArray,
+    room: FloatArray,
     up: FloatArray,
     size: tuple[int, int],
 ) -> Camera:
-    """A pinhole that sees all of ``content`` (N, 3), from where its points are best apart."""
+    """A pinhole that sees all of ``room`` (M, 3), from where ``content`` (N, 3) is best apart."""
     width, height = size[0] * _OVERSAMPLE, size[1] * _OVERSAMPLE
     out = -np.mean([c.T_camera_world[2, :3] for c in cameras], axis=0)
     out = out - (out @ up) * up
@@ -95,7 +99,7 @@ def _viewer(
     for turn in _TURNS:
         for rise in _RISES:
             direction = np.cos(rise) * (exp_so3(turn * up) @ out) + np.sin(rise) * up
-            T = _framing(content, direction, up, half)
+            T = _framing(room, direction, up, half)
             viewer = Camera("viewer", width, height, K, T_camera_world=T)
             candidates.append((_clearance(project(viewer, content)), len(candidates), viewer))
     return max(candidates)[2]
@@ -106,18 +110,18 @@ def _framing(
 ) -> FloatArray:
     """``T_viewer_world`` (4, 4), looking against ``direction``, centred and as near as it fits.
 
-    ``half`` (2,) is the tangent of half the usable field of view, in width and height.
+    ``half`` (2,) is the tangent of half the usable field of view, in width and height. A point
+    (x, z) is inside where ``|x - eye_x| <= half * (z - eye_z)``: two bounds on the eye, and the
+    nearest eye which meets them all lies where the tightest two cross.
     """
-    middle = (content.min(axis=0) + content.max(axis=0)) / 2
-    T = look_at(middle + direction, middle, up)
-    R, distance = T[:3, :3], 0.4
-    for _ in range(4):
-        local = (content - middle) @ R.T
-        distance = max(0.4, float((np.abs(local[:, :2]) / half - local[:, 2:]).max()))
-        seen = local[:, :2] / (local[:, 2:] + distance)
-        aside = np.append((seen.min(axis=0) + seen.max(axis=0)) / 2 * distance, 0)
-        middle = middle + aside @ R
-    return look_at(middle + distance * direction, middle, up)
+    T = look_at(direction, np.zeros(3), up)
+    local = content @ T[:3, :3].T
+    depth = half * local[:, 2:]
+    right = (local[:, :2] - depth).max(axis=0)
+    left = (-local[:, :2] - depth).max(axis=0)
+    back = min(float((-(left + right) / 2 / half).min()), float(local[:, 2].min()) - _NEAREST)
+    T[:3, 3] = -np.append((right - left) / 2, back)
+    return T
 
 
 def _clearance(uv: FloatArray) -> float:
@@ -166,9 +170,10 @@ def _draw_floor(
 def _draw_frustum(canvas: ImageArray, viewer: Camera, camera: Camera, depth: float) -> None:
     """The camera's pyramid through the corners of its picture, and its name."""
     w, h = camera.width - 1, camera.height - 1
-    directions = rays(camera, np.array([[0, 0], [w, 0], [w, h], [0, h]], dtype=np.float64))
-    if not np.isfinite(directions).all():  # a fisheye's corners may lie beyond its rays
-        return
+    pixels = np.array([[0, 0], [w, 0], [w, h], [0, h]], dtype=np.float64)
+    directions = rays(camera, pixels)
+    if not np.isfinite(directions).all():  # corners beyond the lens's valid rays
+        directions = rays(replace(camera, distortion="none", D=np.zeros(0)), pixels)
     corners = camera.centre + depth * directions
     for k in range(4):
         _line(canvas, viewer, camera.centre, corners[k], _FRUSTUM, 2)

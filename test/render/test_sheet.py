@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hand_mesh_ros.geometry.cameras import look_at
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.render.scene_view import scene_view
 from hand_mesh_ros.render.sheet import contact_sheet, write_image
@@ -46,6 +47,24 @@ def test_scene_view_shows_every_hand_whatever_the_cameras() -> None:
             assert view.shape == (480, 640, 3)
             changed = (view != bare).any(axis=2)
             assert changed.sum() > 400 * len(shown)
+
+
+def test_scene_view_frames_cells_of_any_shape(rng: np.random.Generator) -> None:
+    """Every camera's frustum is drawn somewhere in the picture, however the cameras stand."""
+    K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
+    up = np.array([0.0, 0, 1])
+    for _ in range(10):
+        eyes = rng.uniform(-1, 1, (3, 3)) * rng.uniform(0.2, 3, 3) + [0, 0, 0.5]
+        cameras = [
+            Camera(f"c{k}", 640, 480, K, T_camera_world=look_at(e, rng.normal(0, 0.2, 3), up))
+            for k, e in enumerate(eyes)
+        ]
+        whole = scene_view(cameras, [], {}, focus=np.zeros(3))
+        frustum = (np.abs(whole.astype(int) - [70, 90, 120]) < 40).all(axis=2)
+        count, *_ = cv2.connectedComponentsWithStats(frustum.astype(np.uint8))
+        assert frustum.sum() > 150 and count > 1
+        border = np.concatenate([frustum[0], frustum[-1], frustum[:, 0], frustum[:, -1]])
+        assert not border.any()
 
 
 def test_scene_view_of_an_unplaced_camera_and_no_hands() -> None:
