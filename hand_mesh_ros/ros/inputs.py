@@ -19,10 +19,11 @@ from tf2_msgs.msg import TFMessage
 from hand_mesh_ros.data.pixels import BadImage
 from hand_mesh_ros.geometry.frames import TransformTree
 from hand_mesh_ros.geometry.intrinsics import BadCameraInfo
-from hand_mesh_ros.geometry.rotations import invert_rigid, quaternion_to_matrix
+from hand_mesh_ros.geometry.rotations import invert_rigid
 from hand_mesh_ros.perception.frame_sets import FrameSetAssembler, SyncSettings
 from hand_mesh_ros.ros.camera_info import camera_from_info, check_size
 from hand_mesh_ros.ros.images import decode_compressed, decode_image, nanoseconds
+from hand_mesh_ros.ros.readers import matrix_of_transform
 from hand_mesh_ros.ros.settings import CameraSettings
 from hand_mesh_ros.types import Camera, Frame, FrameSet
 
@@ -138,15 +139,12 @@ class CameraInputs:
 
     def _on_transforms(self, message: TFMessage) -> None:
         for stamped in message.transforms:
-            t, q = stamped.transform.translation, stamped.transform.rotation
-            T = np.eye(4)
-            quaternion = np.array([q.x, q.y, q.z, q.w])
-            T[:3, 3] = t.x, t.y, t.z
             parent, child = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
-            if not np.isfinite(T).all() or not np.linalg.norm(quaternion) > 0.5:
+            q = stamped.transform.rotation
+            if not abs(np.linalg.norm([q.x, q.y, q.z, q.w]) - 1) < 0.1:
                 self._complain(f"tf {child}", f"/tf_static: {parent} -> {child} is no rotation")
                 continue
-            T[:3, :3] = quaternion_to_matrix(quaternion)
+            T = matrix_of_transform(stamped)
             try:
                 with self._lock:
                     self._tree.set(parent, child, T)

