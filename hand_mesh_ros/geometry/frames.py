@@ -22,9 +22,9 @@ class TransformTree:
             raise ValueError(f"transform {parent} -> {child} closes a loop")
         self._parents[child] = (parent, np.asarray(T_parent_child, dtype=np.float64))
 
-    def frames(self) -> set[str]:
+    def frames(self) -> frozenset[str]:
         """Every frame named so far."""
-        return set(self._parents) | {parent for parent, _ in self._parents.values()}
+        return frozenset(self._parents) | {parent for parent, _ in self._parents.values()}
 
     def lookup(self, target: str, source: str) -> Array | None:
         """``T_target_source`` (4, 4), or None where no chain of transforms joins the two."""

@@ -108,7 +108,7 @@ def start_from_points(model: HandModel, points: Array, prior: Prior) -> Array:
 
     Points may be NaN; at least three of wrist and knuckles must be finite, else ``ValueError``.
     """
-    seen = np.isfinite(points).all(-1)
+    seen = np.asarray(np.isfinite(points).all(-1))
     weight = np.where(seen, 0.05, 0.0)
     weight[PALM] *= 20
     if (seen[PALM]).sum() < 3:

@@ -74,7 +74,7 @@ class FrameSetAssembler(Generic[T]):
 
     def poll(self, now: float) -> list[dict[int, T]]:
         """Sets that are complete, or have waited long enough, at arrival-clock time ``now``."""
-        closed = []
+        closed: list[dict[int, T]] = []
         while True:
             waiting = [queue[0].stamp_ns for queue in self._streams if queue]
             if not waiting:

@@ -121,6 +121,7 @@ def _to_estimate(
         p[None, BETAS],
         p[None, TRANSL],
     )
+    assert posed.vertices is not None
     presence = np.array([v.presence for v in views])
     agreement = np.exp(-0.5 * np.minimum(np.nan_to_num(scaled, nan=9.0), 9.0) ** 2)
     joint_confidence = 1 - np.prod(1 - presence[:, None] * agreement, axis=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +104,19 @@ class CameraCellNode(Node):
 
     def _play_once(self) -> None:
         start_wall, start_ns, unanswered = time.monotonic(), 0, 0
+        self._answered_ns = 0
         for index, frames in enumerate(self._source):
             start_ns = start_ns or frames.stamp_ns
             if self._values["pace"] == "realtime":
                 due = start_wall + (frames.stamp_ns - start_ns) * 1e-9 / self._values["rate"]
-                self._spin_until(lambda due=due: time.monotonic() >= due, 3600.0)
+                self._spin_until(partial(_passed, due), 3600.0)
             if not rclpy.ok():
                 return
             self._publish(index, frames)
             if self._values["pace"] == "lockstep":
                 stamp = frames.stamp_ns
                 timeout = self._values["wait_timeout"]
-                if not self._spin_until(lambda s=stamp: self._answered_ns >= s, timeout):
+                if not self._spin_until(partial(self._answered, stamp), timeout):
                     unanswered += 1
                     self.get_logger().warning(
                         f"set {index}: no answer on {self._values['wait_for']} in {timeout:g} s"
@@ -176,6 +178,9 @@ class CameraCellNode(Node):
         # A subscription seen here may still be matching there.
         self._spin_until(lambda: False, self._values["start_delay"])
 
+    def _answered(self, stamp_ns: int) -> bool:
+        return self._answered_ns >= stamp_ns
+
     def _on_answer(self, message: HandArray) -> None:
         self._answered_ns = max(self._answered_ns, nanoseconds(message.header.stamp))
 
@@ -187,6 +192,10 @@ class CameraCellNode(Node):
                 return False
             rclpy.spin_once(self, timeout_sec=min(left, 0.005))
         return True
+
+
+def _passed(due: float) -> bool:
+    return time.monotonic() >= due
 
 
 def _open(values: dict[str, Any]) -> Recording:

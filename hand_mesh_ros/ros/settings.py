@@ -13,6 +13,7 @@ from hand_mesh_ros.perception.frame_sets import SyncSettings
 from hand_mesh_ros.perception.observe import ObserveSettings
 from hand_mesh_ros.perception.pipeline import PipelineSettings
 from hand_mesh_ros.perception.track import TrackSettings
+from hand_mesh_ros.ros.parameter_files import camera_topics
 from hand_mesh_ros.ros.parameters import Spec, declare, read
 
 NODE_SPECS = (
@@ -179,10 +180,7 @@ def _camera(node: Node, name: str) -> CameraSettings:
     specs = camera_specs(name)
     declare(node, specs)
     values = {key.rsplit(".", 1)[1]: value for key, value in read(node, specs).items()}
-    image = values["image_topic"] or f"{name}/image_raw"
-    info = values["info_topic"] or f"{image.rpartition('/')[0]}/camera_info".lstrip("/")
-    if not values["info_topic"] and image.startswith("/"):
-        info = "/" + info
+    image, info = camera_topics(name, values["image_topic"], values["info_topic"])
     return CameraSettings(
         name=name,
         image_topic=image,

@@ -1,0 +1,77 @@
+"""A synthetic cell, or a recording, as camera topics, and hand_mesh_node that reads them.
+
+    ros2 launch hand_mesh_ros demo.launch.py rviz:=true
+    ros2 launch hand_mesh_ros demo.launch.py source:=PATH_OF_A_RECORDING params_file:=its_cell.yaml
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
+from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description() -> LaunchDescription:
+    share = FindPackageShare("hand_mesh_ros")
+    arguments = [
+        DeclareLaunchArgument(
+            "source",
+            default_value="synthetic",
+            description="'synthetic', or the path of a recording or bag.",
+        ),
+        DeclareLaunchArgument(
+            "params_file",
+            default_value=PathJoinSubstitution([share, "config", "cell.yaml"]),
+            description="Parameters of hand_mesh_node; they name the cameras of the source.",
+        ),
+        DeclareLaunchArgument(
+            "pace",
+            default_value="realtime",
+            choices=["realtime", "lockstep"],
+            description="The next frames come as they were filmed, or when the last are done.",
+        ),
+        DeclareLaunchArgument("rate", default_value="1.0", description="Speed of playback."),
+        DeclareLaunchArgument(
+            "loop",
+            default_value="true",
+            choices=["true", "false"],
+            description="Begin again at the end; if not, everything ends with the source.",
+        ),
+        DeclareLaunchArgument(
+            "rviz",
+            default_value="false",
+            choices=["true", "false"],
+            description="Show the hands in rviz.",
+        ),
+    ]
+    files = PathJoinSubstitution([share, "launch"])
+    playback = {
+        "source": ParameterValue(LaunchConfiguration("source"), value_type=str),
+        "pace": LaunchConfiguration("pace"),
+        "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
+        "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
+    }
+    return LaunchDescription(
+        [
+            *arguments,
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource([files, "/cell.launch.py"]),
+                launch_arguments={"params_file": LaunchConfiguration("params_file")}.items(),
+            ),
+            Node(
+                package="hand_mesh_ros",
+                executable="camera_cell_node",
+                name="camera_cell_node",
+                parameters=[playback],
+                output="screen",
+                on_exit=[Shutdown(reason="the source has ended")],
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource([files, "/view.launch.py"]),
+                condition=IfCondition(LaunchConfiguration("rviz")),
+            ),
+        ]
+    )
