@@ -52,7 +52,7 @@ class HandMeshNode(LifecycleNode):
         self._complaints: dict[str, float] = {}
         self._statistics = Statistics()
         self._received_before: Counter[str] = Counter()
-        self._services = [
+        self._offered = [  # not `_services`: rclpy's Node keeps its own there
             self.create_service(Trigger, "~/reset", self._on_reset),
             self.create_service(SetBool, "~/set_enabled", self._on_set_enabled),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -70,6 +71,7 @@ class CameraInputs:
         self._newest_ns = 0
         self._subscriptions: list[Any] = []
         self._topics = [c.image_topic for c in cameras]
+        self._info_topics = [node.resolve_topic_name(c.info_topic) for c in cameras]
         for index, camera in enumerate(cameras):
             self._subscribe(index, camera)
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -108,7 +110,7 @@ class CameraInputs:
             ),
             self._node.create_subscription(
                 CameraInfo,
-                camera.info_topic,
+                self._info_topics[index],
                 lambda m, i=index: self._infos.__setitem__(i, m),
                 qos,
             ),
@@ -160,22 +162,22 @@ class CameraInputs:
                 return None
             decode = decode_compressed if settings.compressed else decode_image
             image = decode(message, topic)
-            check_size(camera, image, topic, settings.info_topic)
+            check_size(camera, image, topic, self._info_topics[index])
         except (BadImage, BadCameraInfo) as error:
             self.refused[settings.name] += 1
-            self._complain(f"{topic} {type(error).__name__}", str(error))
+            self._complain(f"{topic} {_cause(str(error))}", str(error))
             return None
         return Frame(camera, nanoseconds(message.header.stamp), image)
 
     def _camera(self, index: int, image_frame: str) -> Camera | None:
         """The camera as its last CameraInfo and /tf_static have it, rebuilt only on a change."""
         settings = self._cameras[index]
-        info = self._infos.get(index)
+        info, info_topic = self._infos.get(index), self._info_topics[index]
         if info is None:
             self.refused[settings.name] += 1
             self._complain(
-                f"{settings.info_topic} missing",
-                f"{settings.info_topic}: no CameraInfo yet, {self._topics[index]} has to wait; "
+                f"{info_topic} missing",
+                f"{info_topic}: no CameraInfo yet, {self._topics[index]} has to wait; "
                 f"check that it is published, or set camera.{settings.name}.info_topic",
             )
             return None
@@ -186,9 +188,7 @@ class CameraInputs:
         key = (*_numbers(info), frame, version)
         if cache.key != key or cache.camera is None:
             cache.camera = None
-            camera = camera_from_info(
-                info, settings.name, settings.rectified, settings.info_topic
-            )
+            camera = camera_from_info(info, settings.name, settings.rectified, info_topic)
             T = self._extrinsics(frame)
             if T is None:
                 self.refused[settings.name] += 1
@@ -209,6 +209,11 @@ class CameraInputs:
         with self._lock:
             T = self._tree.lookup(self._output_frame, frame)
         return None if T is None else invert_rigid(T)
+
+
+def _cause(complaint: str) -> str:
+    """A complaint without its numbers and bytes: what is the same from frame to frame."""
+    return re.sub(r"\b[0-9a-f]{2}\b|[\d.+-]+|nan|inf", "#", complaint)
 
 
 def _numbers(info: CameraInfo) -> tuple[Any, ...]:
