@@ -2,7 +2,7 @@
 
 The unknowns are ``[global_orient 3, hand_pose 45, betas 10, transl 3]``. Minimised is
 
-    sum rho(|project(joint) - uv| / sigma) + sum |relative 3D| + prior + joint limits,
+    sum rho(|project(landmark) - uv| / sigma) + sum |relative 3D| + prior + joint limits,
 
 with rho the Geman-McClure-like Cauchy loss (iteratively reweighted), a diagonal Gaussian prior on
 the parameters (pose, shape, and time when a track gives one) and a one-sided quadratic beyond the
@@ -30,13 +30,12 @@ from hand_mesh_ros.hand.kinematics import (
     TRANSL,
     joints_and_jacobian,
 )
+from hand_mesh_ros.hand.landmarks import PALM, landmarks_and_jacobian
 from hand_mesh_ros.hand.limits import pose_limits, pose_prior
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.types import Camera
 
 Array = NDArray[np.float64]
-
-PALM = np.array([0, 1, 5, 9, 13, 17])
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +114,7 @@ def start_from_points(model: HandModel, points: Array, prior: Prior) -> Array:
         raise ValueError("fewer than three palm joints to start from")
     params = np.where(np.isfinite(prior.mean), prior.mean, 0.0)
     params[GLOBAL_ORIENT] = params[TRANSL] = 0
-    rest = joints_and_jacobian(model, params[None])[0][0]
+    rest = landmarks_and_jacobian(model, params[None])[0][0]
     target = np.where(seen[:, None], points, 0.0)
     _, R, shift = procrustes(rest, target, weight)
     root = rest_wrist(model, params[BETAS])
@@ -141,7 +140,7 @@ def start_from_view(
     with q the model's joints.
     """
     params = start_from_points(model, relative, prior)
-    joints = joints_and_jacobian(model, params[None])[0][0]
+    joints = landmarks_and_jacobian(model, params[None])[0][0]
     R = camera.T_camera_world[:3, :3]
     local = (joints - joints[0]) @ R.T
     xy = undistort(camera, uv)
@@ -214,7 +213,7 @@ class _Problem:
 
     def linearise(self, params: Array) -> State:
         """Normal matrix, gradient and cost (half the robust chi-square) at ``params``."""
-        joints, J = joints_and_jacobian(self.model, params[None])
+        joints, J = landmarks_and_jacobian(self.model, params[None])
         joints, J = joints[0], J[0]
         H, g, cost = np.zeros((NUM_PARAMS, NUM_PARAMS)), np.zeros(NUM_PARAMS), 0.0
         for view in self.views:
@@ -264,8 +263,9 @@ class _Problem:
         covariance = cho_solve(cho_factor(H), np.eye(NUM_PARAMS))
         joints, J = joints_and_jacobian(self.model, params[None])
         joints, J = joints[0], J[0]
+        landmarks = landmarks_and_jacobian(self.model, params[None])[0][0]
         errors = [
-            np.linalg.norm(project_with_jacobian(v.camera, joints).uv - v.uv, axis=-1)
+            np.linalg.norm(project_with_jacobian(v.camera, landmarks).uv - v.uv, axis=-1)
             for v in self.views
         ]
         # Wrist pose: position is joint 0; a change of the axis-angle turns by left_jacobian.

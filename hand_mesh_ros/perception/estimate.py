@@ -7,21 +7,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from hand_mesh_ros.types import HandEstimate, TrackedHand, View
 
 
 @dataclass(frozen=True, eq=False)
 class HandViews:
-    """What is known of one hand at one instant: its views and, if tracked, its recent past."""
+    """What is known of one hand at one instant: its views and, if tracked, its recent past.
+
+    ``right_votes`` is the track's log-odds of a right hand, from all that was seen before.
+    """
 
     views: tuple[View, ...]
     previous: TrackedHand | None = None
+    right_votes: float = 0.0
 
     @property
     def right(self) -> float:
         """Probability of a right hand: the views' mean, weighted by presence."""
         total = sum(v.presence for v in self.views)
         return sum(v.presence * v.right for v in self.views) / max(total, 1e-9)
+
+    @property
+    def right_log_odds(self) -> float:
+        """Log-odds of a right hand from these views and the past; views alone reach 3 at most."""
+        odds = np.clip(np.log(max(self.right, 1e-3) / max(1 - self.right, 1e-3)), -3, 3)
+        return float(0.9 * self.right_votes + odds)
 
 
 class Backend(Protocol):

@@ -25,12 +25,14 @@ class LandmarkFitSettings:
 
     for one view; they guide the fingers that no second view resolves. ``max_residual``: a fit
     whose median reprojection error exceeds this many sigmas is not believed. ``shape_memory``:
-    one sigma, in betas, that a track's shape is let change by from one frame to the next.
+    one sigma, in betas, that a track's shape is let change by from one frame to the next. ``sure_side``: log-odds of a side
+    below which both sides are tried.
     """
 
     world_sigma: float = 0.015
     max_residual: float = 4.0
     shape_memory: float = 0.5
+    sure_side: float = 2.0
     options: solver.SolverOptions = field(default_factory=solver.SolverOptions)
 
 
@@ -48,11 +50,23 @@ class LandmarkFit:
         return [self._one(hand) for hand in hands]
 
     def _one(self, hand: HandViews) -> HandEstimate | None:
-        views = hand.views
-        side: Side = "right" if hand.right >= 0.5 else "left"
-        if hand.previous is not None and abs(hand.right - 0.5) < 0.45:
-            side = hand.previous.estimate.side
-        model = self.models[side]
+        odds = hand.right_log_odds
+        sides: list[Side] = ["right", "left"] if odds >= 0 else ["left", "right"]
+        fits = [self._fit(hand, sides[0])]
+        if abs(odds) < self.settings.sure_side:
+            # The wrong hand bends its fingers the wrong way: what fits better decides.
+            fits.append(self._fit(hand, sides[1]))
+        made = [fit for fit in fits if fit is not None]
+        if not made:
+            return None
+        model, fit = min(made, key=lambda pair: pair[1].cost)
+        scaled = fit.residual_px / np.stack([v.sigma for v in hand.views])
+        if not np.median(scaled) < self.settings.max_residual:
+            return None
+        return _to_estimate(model, hand, fit, scaled)
+
+    def _fit(self, hand: HandViews, side: Side) -> tuple[HandModel, solver.Fit] | None:
+        views, model = hand.views, self.models[side]
         prior = solver.default_prior(model, self.settings.options)
         last = hand.previous.estimate if hand.previous is not None else None
         if last is not None and last.side == side and len(last.view_indices) > 1:
@@ -63,18 +77,12 @@ class LandmarkFit:
             if points is not None:
                 start = solver.start_from_points(model, points, prior)
             else:
-                view = views[0]
-                start = solver.start_from_view(
-                    model, view.camera, view.uv, relative[0].points, prior
-                )
-        except ValueError:
+                view, world = views[0], relative[0].points
+                start = solver.start_from_view(model, view.camera, view.uv, world, prior)
+        except ValueError:  # too little of the palm was seen
             return None
         observed = [solver.Landmarks2D(v.camera, v.uv, v.sigma) for v in views]
-        fit = solver.fit(model, observed, start, prior, relative, self.settings.options)
-        scaled = fit.residual_px / np.stack([v.sigma for v in views])
-        if not np.median(scaled) < self.settings.max_residual:
-            return None
-        return _to_estimate(model, hand, fit, scaled)
+        return model, solver.fit(model, observed, start, prior, relative, self.settings.options)
 
     def _relative(self, views: Sequence[View], points: Array | None) -> list[solver.Relative3D]:
         """Each view's metric landmarks in world axes, at the size that triangulation found."""
@@ -140,7 +148,7 @@ def _to_estimate(
             transl=p[TRANSL],
         ),
         confidence=float(presence.mean()),
-        side_confidence=max(hand.right, 1 - hand.right),
+        side_confidence=_side_confidence(hand, model.side),
         joint_confidence=joint_confidence,
         # Landmarks carry no occlusion flag: a joint counts as seen where the fit explains it.
         visibility=(scaled < 3).mean(axis=0),
@@ -150,3 +158,9 @@ def _to_estimate(
         vertices=posed.vertices[0],
         converged=fit.converged,
     )
+
+
+def _side_confidence(hand: HandViews, side: Side) -> float:
+    """Probability of the chosen side, at least one half: the fit may overrule the networks."""
+    odds = hand.right_log_odds if side == "right" else -hand.right_log_odds
+    return float(max(1 / (1 + np.exp(-odds)), 0.5))

@@ -29,7 +29,7 @@ class ObserveSettings:
     """
 
     presence: float = 0.5
-    noise: float = 0.02
+    noise: float = 0.03
     passes: int = 1
     same_hand: float = 0.25
 

@@ -65,12 +65,15 @@ class HandPipeline:
         clock.append(time.perf_counter())
         matched = self._tracker.match([_centre(g) for g in groups], stamp_ns)
         hands = [
-            HandViews(tuple(g), t.hand if t else None) for g, t in zip(groups, matched, strict=True)
+            HandViews(tuple(g), t.hand, t.right_votes) if t else HandViews(tuple(g))
+            for g, t in zip(groups, matched, strict=True)
         ]
         estimates = self._backend.estimate(hands)
         clock.append(time.perf_counter())
         made = [(e, t, h) for e, t, h in zip(estimates, matched, hands, strict=True) if e]
-        tracked = self._tracker.update([(e, t) for e, t, _ in made], stamp_ns)
+        tracked = self._tracker.update(
+            [(e, t, h.right_log_odds) for e, t, h in made], stamp_ns
+        )
         self._count += 1
         spans = np.diff(clock).tolist()
         self.timings = dict(zip(("observe", "associate", "estimate"), spans, strict=True))

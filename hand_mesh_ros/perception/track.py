@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from hand_mesh_ros.types import HandEstimate, TrackedHand
 
 Array = NDArray[np.float64]
+_MOST_VOTES = 15.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,10 @@ class TrackSettings:
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """A hand's recent past: measurement, its time, velocity of the joints' centre (m/s)."""
+    """A hand's recent past: last measurement, its time, velocity of the joints' centre (m/s).
+
+    ``right_votes`` is the log-odds of a right hand from all its views.
+    """
 
     hand: TrackedHand
     stamp_ns: int
@@ -75,27 +79,29 @@ class Tracker:
         return out
 
     def update(
-        self, hands: Sequence[tuple[HandEstimate, Track | None]], stamp_ns: int
+        self, hands: Sequence[tuple[HandEstimate, Track | None, float]], stamp_ns: int
     ) -> tuple[TrackedHand, ...]:
-        """Take the hands of an instant in, each with the track it continues; returns them named."""
-        updated = [self._advance(estimate, track, stamp_ns) for estimate, track in hands]
+        """Take the hands of an instant in; returns them named.
+
+        Each comes with the track it continues and its log-odds of being a right hand.
+        """
+        updated = [self._advance(*hand, stamp_ns) for hand in hands]
         continued = {t.hand.track_id for t in updated}
         self.tracks = updated + [
             t for t in self.live(stamp_ns) if t.hand.track_id not in continued
         ]
         return tuple(t.hand for t in updated)
 
-    def _advance(self, estimate: HandEstimate, track: Track | None, stamp_ns: int) -> Track:
-        right = estimate.side_confidence if estimate.side == "right" else 0.0
-        right = right or 1 - estimate.side_confidence
-        vote = float(np.clip(np.log(max(right, 1e-3) / max(1 - right, 1e-3)), -3, 3))
+    def _advance(
+        self, estimate: HandEstimate, track: Track | None, right_votes: float, stamp_ns: int
+    ) -> Track:
+        votes = float(np.clip(right_votes, -_MOST_VOTES, _MOST_VOTES))
         if track is None:
             hand = TrackedHand(self._next_id, estimate)
             self._next_id += 1
-            return Track(hand, stamp_ns, np.zeros(3), vote)
+            return Track(hand, stamp_ns, np.zeros(3), votes)
         dt = max((stamp_ns - track.stamp_ns) * 1e-9, 1e-6)
         moved = estimate.joints.mean(0) - track.hand.estimate.joints.mean(0)
         velocity = 0.5 * track.velocity + 0.5 * moved / dt
-        votes = float(np.clip(0.9 * track.right_votes + vote, -20, 20))
         hand = replace(track.hand, estimate=estimate, age=track.hand.age + 1)
         return Track(hand, stamp_ns, velocity, votes)

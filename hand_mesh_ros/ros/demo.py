@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -132,6 +133,7 @@ def _play(
 ) -> tuple[Any, list[str], float]:
     """Run both nodes to the end of the source; returns the recorder, who died, and the seconds."""
     import rclpy
+    from rclpy.executors import SingleThreadedExecutor
 
     from hand_mesh_ros.ros.recorder import TopicRecorder
 
@@ -140,30 +142,32 @@ def _play(
     # Raw overlays are the compressed ones over again: a few show that they work.
     few = {f"/overlay/{camera.name}": 2 for camera in source.cameras}
     recorder = TopicRecorder(observer, out / "recording", few, skip=("/image_raw",))
+    # A thread of its own, so that nothing that is drawn or scanned here costs a message.
+    executor = SingleThreadedExecutor()
+    executor.add_node(observer)
+    spinning = threading.Thread(target=executor.spin, name="demo_recorder", daemon=True)
+    spinning.start()
     processes = {NODE: _start(NODE, out, domain)}
     died: list[str] = []
     try:
         _await_node(observer, processes[NODE], out)
         processes[CELL] = _start(CELL, out, domain)
         begin = time.monotonic()
-        scanned = 0.0
         while processes[CELL].poll() is None:
-            if time.monotonic() - scanned > 0.25:
-                recorder.subscribe((NODE, CELL))
-                scanned = time.monotonic()
-                done = recorder.counts[f"/{NODE}/hands"]
-                progress(done, source.sets, "reconstructing" if done else "starting")
-            rclpy.spin_once(observer, timeout_sec=0.05)
+            recorder.subscribe((NODE, CELL))
+            done = recorder.counts[f"/{NODE}/hands"]
+            progress(done, source.sets, "reconstructing" if done else "starting")
+            time.sleep(0.2)
             if processes[NODE].poll() is not None:
                 raise DemoFailed(f"{NODE} ended; see {out}/logs/{NODE}.log")
         wall = time.monotonic() - begin
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end:
-            rclpy.spin_once(observer, timeout_sec=0.05)
+        time.sleep(1.0)
     finally:
         for name, process in processes.items():
             if not _end(process):
                 died.append(name)
+        executor.shutdown()
+        spinning.join(5.0)
         recorder.close(out / "hands.mcap")
         observer.destroy_node()
         rclpy.try_shutdown()
@@ -172,8 +176,6 @@ def _play(
 
 def _await_node(observer: Any, process: subprocess.Popen[bytes], out: Path) -> None:
     """Wait until hand_mesh_node publishes; raises :class:`DemoFailed` if it does not."""
-    import rclpy
-
     end = time.monotonic() + 90
     while observer.count_publishers(f"/{NODE}/hands") == 0:
         if process.poll() is not None or time.monotonic() > end:
@@ -181,7 +183,7 @@ def _await_node(observer: Any, process: subprocess.Popen[bytes], out: Path) -> N
             lines = log.read_text(errors="replace").strip().splitlines()
             told = "\n".join(lines[-8:])
             raise DemoFailed(f"{NODE} did not start; the end of {log}:\n{told}")
-        rclpy.spin_once(observer, timeout_sec=0.1)
+        time.sleep(0.1)
 
 
 def _end(process: subprocess.Popen[bytes]) -> bool:

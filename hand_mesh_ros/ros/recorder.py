@@ -102,7 +102,9 @@ class TopicRecorder:
 
 
 def _first_stamp(raw: bytes) -> int:
-    """Nanoseconds of the header stamp of a serialised message that begins with a header (CDR)."""
+    """Nanoseconds of the header stamp of a serialised message that begins with one (CDR), or 0."""
+    if len(raw) < 12:
+        return 0
     sec, nanosec = struct.unpack_from("<iI", raw, 4)
     return int(sec) * 1_000_000_000 + int(nanosec)
 
