@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -226,7 +227,7 @@ def main(args: list[str] | None = None) -> None:
             node.destroy_node()
     except (KeyboardInterrupt, ExternalShutdownException):
         status = 0
-    except (BadRecording, ValueError, FileNotFoundError) as error:
+    except (BadRecording, ParameterException, ValueError, FileNotFoundError) as error:
         rclpy.logging.get_logger("camera_cell_node").fatal(str(error))
         status = 1
     finally:

@@ -22,25 +22,31 @@ def run_node(
 ) -> None:
     """Make a node, call ``started`` with it and spin until SIGINT or SIGTERM.
 
-    An exception before spinning is logged and ends the process with status 1.
+    An exception before spinning (a bad parameter or parameter file among them) is logged as one
+    line and ends the process with status 1.
     """
-    rclpy.init(args=args)
-    signal.signal(signal.SIGTERM, _interrupt)
-    node = make()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    logger = rclpy.logging.get_logger(make.__name__)
+    node = executor = None
     try:
+        rclpy.init(args=args)
+        signal.signal(signal.SIGTERM, _interrupt)
+        node = make()
+        logger = node.get_logger()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
         if started is not None:
             started(node)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
-        node.get_logger().info("stopped")
+        logger.info("stopped")
     except Exception as error:
-        node.get_logger().fatal(str(error))
+        logger.fatal(str(error))
         sys.exit(1)
     finally:
-        executor.shutdown()
-        node.destroy_node()
+        if executor is not None:
+            executor.shutdown()
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
 
 
