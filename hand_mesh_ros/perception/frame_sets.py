@@ -91,7 +91,8 @@ class FrameSetAssembler(Generic[T]):
         heads = {i: queue[0] for i, queue in enumerate(self._streams) if queue}
         members = {i: entry for i, entry in heads.items() if entry.stamp_ns <= limit_ns}
         if len(heads) < len(self._streams):
-            first = min(entry.arrival for entry in members.values())
+            # Of all that wait: an old frame that comes late must not make newer ones wait anew.
+            first = min(entry.arrival for queue in self._streams for entry in queue)
             if now - first < self.settings.max_wait:
                 return None
             self.counters["timed_out"] += 1
@@ -104,4 +105,12 @@ class FrameSetAssembler(Generic[T]):
         if len(members) < len(self._streams):
             self.counters["incomplete"] += 1
         self._last_ns = newest
+        self._drop_until(newest)
         return {i: entry.item for i, entry in members.items()}
+
+    def _drop_until(self, stamp_ns: int) -> None:
+        """Drop what waits and is not newer: a set of it would go back in time."""
+        for queue in self._streams:
+            while queue and queue[0].stamp_ns <= stamp_ns:
+                queue.popleft()
+                self.counters["late"] += 1

@@ -29,7 +29,9 @@ _domains = itertools.count()
 class Process:
     """One of our nodes, running; its output is in ``log``."""
 
-    def __init__(self, module: str, domain: int, folder: Path, parameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, module: str, domain: int, folder: Path, parameters: Mapping[str, Any]
+    ) -> None:
         self.log = folder / f"{module}.log"
         file = folder / f"{module}.yaml"
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}))
