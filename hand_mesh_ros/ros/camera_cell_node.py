@@ -41,6 +41,7 @@ CELL_SPECS = (
     Spec("wait_for", "hand_mesh_node/hands", "With pace lockstep: wait for this HandArray topic."),
     Spec("wait_timeout", 10.0, "With pace lockstep: longest wait for a set, s.", (0.1, 600.0)),
     Spec("start_timeout", 60.0, "Longest wait for subscribers at the start, s.", (0.0, 3600.0)),
+    Spec("info_subscribers", 1, "Wait for so many subscribers of each camera_info.", (1, 16)),
     Spec("start_delay", 0.5, "Wait after the subscribers are there, s.", (0.0, 60.0)),
     Spec("unit_m", 0.0, "Metres in one unit of a rot_trans calibration; 0: its default."),
     Spec("synthetic.cameras", 4, "Cameras of the synthetic scene.", (1, 8)),
@@ -161,14 +162,16 @@ class CameraCellNode(Node):
         )
 
     def _wait_for_subscribers(self) -> None:
-        publishers = {**{f"{k}/image_raw": v for k, v in self._raw.items()}}
+        publishers = {f"{k}/image_raw": v for k, v in self._raw.items()}
         publishers |= {f"{k}/image_raw/compressed": v for k, v in self._compressed.items()}
         if self._values["transport"] == "both":
             publishers = {k: v for k, v in publishers.items() if not k.endswith("compressed")}
-        publishers |= {f"{k}/camera_info": v for k, v in self._infos.items()}
+        infos = {f"{k}/camera_info": v for k, v in self._infos.items()}
+        needed = self._values["info_subscribers"]
 
         def waiting() -> list[str]:
-            return [t for t, p in publishers.items() if p.get_subscription_count() == 0]
+            few = [t for t, p in publishers.items() if p.get_subscription_count() == 0]
+            return few + [t for t, p in infos.items() if p.get_subscription_count() < needed]
 
         timeout = self._values["start_timeout"]
         if timeout > 0 and not self._spin_until(lambda: not waiting(), timeout):

@@ -116,7 +116,8 @@ def _write_parameters(path: Path, source: _Source, options: DemoOptions) -> None
         **{f"camera.{name}.reliability": "reliable" for name in names},
         **options.parameters,
     }
-    cell = {**source.parameters, "pace": options.pace, "start_delay": 2.0}
+    # Two: hand_mesh_node and the recorder, which must not miss the first capture time.
+    cell = {**source.parameters, "pace": options.pace, "info_subscribers": 2}
     parameters = {NODE: {"ros__parameters": node}, CELL: {"ros__parameters": cell}}
     path.write_text(yaml.safe_dump(parameters, sort_keys=False))
 
