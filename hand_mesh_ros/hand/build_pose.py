@@ -25,7 +25,7 @@ _ZERO_POSE: Final[dict[str, tuple[_Segment, _Segment, _Segment]]] = {
     "index": ((9, 0, 14), (9, 0, 4), (9, 0, 3)),
     "middle": ((0.5, 0, 8), (0.5, 0, 2), (0.5, 0, 0)),
     "ring": ((-8, 0, 3), (-8, 0, 0), (-8, 0, 0)),
-    "pinky": ((-18, 0, 1), (-18, 0, 0), (-18, 0, 0)),
+    "little": ((-18, 0, 1), (-18, 0, 0), (-18, 0, 0)),
     "thumb": ((50, -14, 24), (45, -11, 14), (42, -8, 10)),
 }
 
@@ -53,7 +53,7 @@ class Hands(NamedTuple):
 
 
 def finger_ends(hands: Hands, weights: FloatArray) -> IntArray:
-    """The vertex (5,), thumb..pinky, that lies farthest along each last finger segment."""
+    """The vertex (5,), thumb..little, that lies farthest along each last finger segment."""
     mean_vertices, mean_joints = hands.vertices.mean(0), hands.joints.mean(0)
     ends = []
     for finger in FINGERS:
@@ -83,7 +83,7 @@ def align(hands: Hands) -> Hands:
     """Rigidly move every hand into the canonical frame, middle knuckle at the origin."""
     knuckle = hands.joints[:, FIRST["middle"]]
     x = _unit(hands.joints[:, WRIST] - knuckle)
-    across = hands.joints[:, FIRST["index"]] - hands.joints[:, FIRST["pinky"]]
+    across = hands.joints[:, FIRST["index"]] - hands.joints[:, FIRST["little"]]
     y = _unit(np.cross(across, x))
     axes = np.stack([x, y, np.cross(x, y)], axis=1)
 

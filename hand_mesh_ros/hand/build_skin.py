@@ -18,7 +18,7 @@ _NAIL: Final = np.array([0.70, 0.460, 0.390])
 _LUNULA: Final = np.array([0.75, 0.530, 0.450])
 
 _NAIL_HALF: Final = (0.0070, 0.0055)  # half length and half width of a nail, metres
-_NAIL_SCALE: Final = {"thumb": 1.3, "index": 1.0, "middle": 1.05, "ring": 1.0, "pinky": 0.8}
+_NAIL_SCALE: Final = {"thumb": 1.3, "index": 1.0, "middle": 1.05, "ring": 1.0, "little": 0.8}
 
 
 def skin_colour(

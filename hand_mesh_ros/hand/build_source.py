@@ -16,7 +16,7 @@ from hand_mesh_ros.hand.layout import MANO_FINGERS
 from hand_mesh_ros.hand.model import FloatArray, IntArray
 
 # MakeHuman numbers its fingers from the thumb; three bones each, thumb metacarpal included.
-_FINGER_NUMBER: Final = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
+_FINGER_NUMBER: Final = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "little": 5}
 _BONES: Final = (
     "wrist.R",
     *(f"finger{_FINGER_NUMBER[f]}-{k}.R" for f in MANO_FINGERS for k in (1, 2, 3)),

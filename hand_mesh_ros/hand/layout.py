@@ -2,9 +2,9 @@
 
 A *gather* is an index array `g` used as `target = source[..., g, :]`.
 
-* MANO order (inside `hand/` only): 16 joints, then the five tips thumb..pinky, 21 in all.
+* MANO order (inside `hand/` only): 16 joints, then the five tips thumb..little, 21 in all.
 * OpenPose order (everywhere else; also MediaPipe's and FreiHAND's): wrist, then thumb, index,
-  middle, ring, pinky with four points each, from the palm outwards.
+  middle, ring, little with four points each, from the palm outwards.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 
-FINGERS: Final = ("thumb", "index", "middle", "ring", "pinky")
+FINGERS: Final = ("thumb", "index", "middle", "ring", "little")
 """OpenPose order of the fingers, which is also the order of every list of five tips."""
 
-MANO_FINGERS: Final = ("index", "middle", "pinky", "ring", "thumb")
+MANO_FINGERS: Final = ("index", "middle", "little", "ring", "thumb")
 """Order of the fingers in MANO's 45 hand pose numbers (three joints of three numbers each)."""
 
 MANO_JOINT_NAMES: Final = (
@@ -62,7 +62,7 @@ OPENPOSE_TO_MANO: Final = _gather(np.argsort(MANO_TO_OPENPOSE).tolist())
 
 HO3D_TO_OPENPOSE: Final = MANO_TO_OPENPOSE
 OPENPOSE_TO_HO3D: Final = OPENPOSE_TO_MANO
-"""HO3D stores MANO's 16 joints and then the tips thumb..pinky: MANO's order."""
+"""HO3D stores MANO's 16 joints and then the tips thumb..little: MANO's order."""
 
 RHD_TO_OPENPOSE: Final = _gather(
     [0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17]
@@ -85,7 +85,7 @@ TIP_SETS: Final[Mapping[str, tuple[int, int, int, int, int]]] = MappingProxyType
         "handoccnet": (728, 353, 442, 576, 694),
     }
 )
-"""Fingertip vertices (thumb..pinky) of the 778-vertex MANO mesh, by the code base that uses them.
+"""Fingertip vertices (thumb..little) of the 778-vertex MANO mesh, by the code base that uses them.
 
 A metric names the set it used: mixing two of them costs a few millimetres on five joints.
 """

@@ -45,7 +45,7 @@ class HandModel:
     lbs_weights: FloatArray  # (V, 16) skinning weights, rows sum to one
     parents: IntArray  # (16,)
     faces: IntArray  # (F, 3) counter-clockwise seen from outside
-    tips: IntArray  # (5,) fingertip vertices: thumb, index, middle, ring, pinky
+    tips: IntArray  # (5,) fingertip vertices: thumb, index, middle, ring, little
     side: Side
     model_id: str
     uv: FloatArray | None = None  # (T, 2) texture coordinates in 0..1, v upwards; T >= V: seams

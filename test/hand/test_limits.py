@@ -12,7 +12,7 @@ from hand_mesh_ros.hand.limits import comfortable_pose, pose_limits, pose_prior
 from hand_mesh_ros.hand.mirror import mirror_points
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 
-TIPS = {"thumb": 4, "index": 8, "middle": 12, "ring": 16, "pinky": 20}
+TIPS = {"thumb": 4, "index": 8, "middle": 12, "ring": 16, "little": 20}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def tips_of(model: HandModel, pose: np.ndarray) -> np.ndarray:
     return joints_and_jacobian(model, params)[0][0]
 
 
-@pytest.mark.parametrize("finger", ["index", "middle", "ring", "pinky"])
+@pytest.mark.parametrize("finger", ["index", "middle", "ring", "little"])
 @pytest.mark.parametrize("joint", [0, 1, 2])
 def test_positive_z_flexes_fingers_to_the_palm(model: HandModel, finger: str, joint: int) -> None:
     pose = np.zeros(45)
@@ -44,7 +44,7 @@ def test_positive_x_brings_the_thumb_before_the_palm(model: HandModel) -> None:
 
 
 def test_positive_y_spreads_towards_the_thumb(model: HandModel) -> None:
-    for finger in ("index", "pinky"):
+    for finger in ("index", "little"):
         pose = np.zeros(45)
         pose[9 * MANO_FINGERS.index(finger) + 1] = 0.3
         moved = tips_of(model, pose)[TIPS[finger]] - tips_of(model, np.zeros(45))[TIPS[finger]]
@@ -67,7 +67,7 @@ def test_left_limits_allow_the_mirrored_gesture() -> None:
     np.testing.assert_allclose(left_tips, mirror_points(right_tips), atol=1e-12)
 
 
-@pytest.mark.parametrize("finger", ["index", "middle", "ring", "pinky"])
+@pytest.mark.parametrize("finger", ["index", "middle", "ring", "little"])
 def test_thumb_meets_every_fingertip_within_limits(model: HandModel, finger: str) -> None:
     """Opposition, the gesture robots are taught with, must be inside the limits."""
     lower, upper = pose_limits()
