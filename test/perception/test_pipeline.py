@@ -1,0 +1,255 @@
+"""The pipeline with the real fit, fed the views that networks would give of true hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hand_mesh_ros.geometry.cameras import project
+from hand_mesh_ros.hand.model import load_hand_model
+from hand_mesh_ros.perception.estimate import create_backend
+from hand_mesh_ros.perception.pipeline import HandPipeline, PipelineSettings
+from hand_mesh_ros.perception.track import TrackSettings
+from hand_mesh_ros.types import Camera, Frame, FrameSet, HandSet, View
+
+PERIOD = 66_666_667
+START = 1_763_700_000_000_000_001
+BLANK = np.zeros((480, 640, 3), np.uint8)
+
+
+class TrueViews:
+    """An `Observer` that sees what is really there, as far as it is asked to look.
+
+    ``hands(stamp_ns)`` are the hands of an instant. A hand is seen in a frame that is searched, or
+    where a hint lies on it. ``spoil(view)`` may change a view, or hide it with None.
+    """
+
+    def __init__(
+        self,
+        scene: Any,
+        hands: Callable[[int], list[Any]],
+        spoil: Callable[[View], View | None] = lambda view: view,
+    ) -> None:
+        self._scene, self._hands, self._spoil = scene, hands, spoil
+        self._rng = np.random.default_rng(0)
+        self.searched: list[list[int]] = []
+        self.hinted: list[int] = []
+
+    def __call__(
+        self, frames: Sequence[Frame], hints: Sequence[tuple[int, Any]], search: Sequence[int]
+    ) -> list[View]:
+        self.searched.append(list(search))
+        self.hinted.append(len(hints))
+        views = []
+        for index, frame in enumerate(frames):
+            for hand in self._hands(frame.stamp_ns):
+                middle = project(frame.camera, hand.joints).mean(0)
+                on_it = any(
+                    i == index and np.linalg.norm(roi[:2] - middle) < roi[2] / 4
+                    for i, roi in hints
+                )
+                if index in search or on_it:
+                    view = self._scene.view(hand, index, frame.camera, self._rng)
+                    views.append(self._spoil(replace(view, frame=frame)))
+        return [view for view in views if view is not None]
+
+
+def frame_set(cameras: Sequence[Camera], stamp_ns: int) -> FrameSet:
+    return FrameSet(tuple(Frame(camera, stamp_ns, BLANK) for camera in cameras))
+
+
+def pipeline(observer: TrueViews, **settings: Any) -> HandPipeline:
+    models = {side: load_hand_model(side=side) for side in ("left", "right")}
+    return HandPipeline(
+        observer, create_backend("landmarks", models=models), PipelineSettings(**settings)
+    )
+
+
+def run(
+    made: HandPipeline, cameras: Sequence[Camera], count: int, begin: int = 0
+) -> list[HandSet]:
+    """The answers to ``count`` instants."""
+    return [
+        made.process(frame_set(cameras, START + k * PERIOD)) for k in range(begin, begin + count)
+    ]
+
+
+def seconds(stamp_ns: int) -> float:
+    return (stamp_ns - START) * 1e-9
+
+
+@pytest.fixture
+def passing(scene: Any) -> Callable[[int], list[Any]]:
+    """A right and a left hand that pass each other at half a metre a second, 14 cm apart."""
+    rng = np.random.default_rng(4)
+    right, left = scene.hand(rng, "right"), scene.hand(rng, "left")
+
+    def hands(stamp_ns: int) -> list[Any]:
+        y = 0.5 * (seconds(stamp_ns) - 0.6)
+        return [
+            right.at(scene.centre + [0.0, y, 0.07]),
+            left.at(scene.centre + [0.0, -y, -0.07]),
+        ]
+
+    return hands
+
+
+@pytest.fixture
+def still(scene: Any) -> Callable[[int], list[Any]]:
+    hand = scene.hand(np.random.default_rng(5), "right")
+    return lambda stamp_ns: [hand]
+
+
+def test_two_hands_keep_numbers_and_sides_while_they_pass(
+    scene: Any, passing: Callable[[int], list[Any]]
+) -> None:
+    cameras = scene.cameras(4)
+    answers = run(pipeline(TrueViews(scene, passing)), cameras, 18)
+    sides: dict[int, set[str]] = {}
+    for answer in answers:
+        assert len(answer.hands) == 2
+        right, left = passing(answer.stamp_ns)
+        for hand in answer.hands:
+            sides.setdefault(hand.track_id, set()).add(hand.estimate.side)
+            truth = right if hand.estimate.side == "right" else left
+            error = np.linalg.norm(hand.estimate.joints - truth.joints, axis=-1)
+            assert np.median(error) < 0.006
+    assert sorted(map(sorted, sides.values())) == [["left"], ["right"]]
+    assert [hand.age for hand in answers[-1].hands] == [18, 18]
+
+
+def test_an_answer_says_what_it_was_made_from(
+    scene: Any, passing: Callable[[int], list[Any]]
+) -> None:
+    cameras = scene.cameras(3)
+    (answer,) = run(pipeline(TrueViews(scene, passing)), cameras, 1)
+    assert answer.stamp_ns == START
+    assert answer.spread == 0
+    assert answer.views == ("camera_0", "camera_1", "camera_2")
+    assert answer.unmatched == ()
+    for hand, views in zip(answer.hands, answer.observed, strict=True):
+        assert tuple(view.index for view in views) == hand.estimate.view_indices == (0, 1, 2)
+        assert hand.estimate.scale_source == "multi_view"
+        assert hand.estimate.residual_px.shape == (3, 21)
+        assert hand.estimate.vertices is not None
+        assert np.median(hand.estimate.residual_px) < 4
+
+
+def test_one_camera_gives_a_hand_of_model_size(
+    scene: Any, still: Callable[[int], list[Any]]
+) -> None:
+    (camera,) = scene.cameras(1)
+    answer = run(pipeline(TrueViews(scene, still)), [camera], 3)[-1]
+    (hand,) = answer.hands
+    assert hand.estimate.scale_source == "model_prior"
+    error = hand.estimate.joints - still(START)[0].joints
+    assert np.linalg.norm(error, axis=-1).max() < 0.08
+    # What it is unsure of is the depth.
+    axis = camera.T_camera_world[2, :3]
+    covariance = hand.estimate.covariance
+    along = np.einsum("i,nij,j->n", axis, covariance, axis)
+    assert (along > 0.5 * np.trace(covariance, axis1=1, axis2=2)).all()
+
+
+def test_whole_images_are_searched_in_turns_while_hands_are_tracked(
+    scene: Any, still: Callable[[int], list[Any]]
+) -> None:
+    observer = TrueViews(scene, still)
+    run(pipeline(observer, search_every=4), scene.cameras(4), 9)
+    assert observer.searched[0] == [0, 1, 2, 3]
+    assert observer.hinted == [0] + [4] * 8
+    later = observer.searched[1:]
+    assert all(len(search) == 1 for search in later)
+    assert {i for search in later[:4] for i in search} == {0, 1, 2, 3}
+
+
+def test_a_lost_hand_is_gone_at_once_and_comes_back_itself(
+    scene: Any, still: Callable[[int], list[Any]]
+) -> None:
+    gone = range(5, 9)
+
+    def hands(stamp_ns: int) -> list[Any]:
+        return [] if round(seconds(stamp_ns) / (PERIOD * 1e-9)) in gone else still(stamp_ns)
+
+    answers = run(
+        pipeline(TrueViews(scene, hands), track=TrackSettings(max_gap=0.5)), scene.cameras(3), 12
+    )
+    assert [len(answer.hands) for answer in answers] == [1] * 5 + [0] * 4 + [1] * 3
+    assert {hand.track_id for answer in answers for hand in answer.hands} == {1}
+
+
+def test_a_hand_that_was_gone_for_long_is_another(
+    scene: Any, still: Callable[[int], list[Any]]
+) -> None:
+    made, cameras = pipeline(TrueViews(scene, still)), scene.cameras(3)
+    (first,) = run(made, cameras, 1)
+    (again,) = run(made, cameras, 1, begin=60)
+    assert again.hands[0].track_id > first.hands[0].track_id
+
+
+def test_numbers_go_on_after_a_reset(scene: Any, still: Callable[[int], list[Any]]) -> None:
+    made, cameras = pipeline(TrueViews(scene, still)), scene.cameras(3)
+    before = run(made, cameras, 3)[-1].hands[0].track_id
+    made.reset()
+    (after,) = run(made, cameras, 1, begin=-40)  # a bag that began again
+    assert after.hands[0].track_id > before
+    assert after.hands[0].age == 1
+
+
+def test_a_network_that_errs_about_the_side_is_outvoted(
+    scene: Any, still: Callable[[int], list[Any]]
+) -> None:
+    """All views of one instant in five say left."""
+
+    def spoil(view: View) -> View:
+        assert view.frame is not None
+        k = round(seconds(view.frame.stamp_ns) / (PERIOD * 1e-9))
+        return replace(view, right=0.1) if k % 5 == 4 else view
+
+    answers = run(pipeline(TrueViews(scene, still, spoil)), scene.cameras(3), 15)
+    assert all(len(answer.hands) == 1 for answer in answers)
+    assert {hand.estimate.side for a in answers for hand in a.hands} == {"right"}
+    assert {hand.track_id for a in answers for hand in a.hands} == {1}
+
+
+def test_no_more_hands_than_wanted_and_the_best_supported_first(
+    scene: Any, passing: Callable[[int], list[Any]]
+) -> None:
+    def spoil(view: View) -> View | None:
+        return None if view.index == 2 and view.right > 0.5 else view
+
+    (answer,) = run(pipeline(TrueViews(scene, passing, spoil), max_hands=1), scene.cameras(3), 1)
+    (hand,) = answer.hands
+    assert hand.estimate.side == "left"  # three views against two
+    assert sorted(view.index for view in answer.unmatched) == [0, 1]
+
+
+def test_a_hand_that_too_few_cameras_see_is_not_published(
+    scene: Any, still: Callable[[int], list[Any]]
+) -> None:
+    def spoil(view: View) -> View | None:
+        return view if view.camera.name == "camera_1" else None
+
+    cameras = scene.cameras(3)
+    (answer,) = run(pipeline(TrueViews(scene, still, spoil), min_views=2), cameras, 1)
+    assert answer.hands == ()
+    assert [view.index for view in answer.unmatched] == [1]
+    # Of a set that has no more frames, no more can be asked.
+    (alone,) = run(pipeline(TrueViews(scene, still, spoil), min_views=2), cameras[1:2], 1)
+    assert len(alone.hands) == 1
+
+
+def test_timings_tell_of_every_stage(scene: Any, still: Callable[[int], list[Any]]) -> None:
+    made = pipeline(TrueViews(scene, still))
+    run(made, scene.cameras(2), 1)
+    assert set(made.timings) == {"observe", "associate", "estimate"}
+    assert all(value >= 0 for value in made.timings.values())
+
+
+def test_an_unknown_backend_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="'magic'.*landmarks"):
+        create_backend("magic")
