@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +133,11 @@ def load_settings(node: Node) -> NodeSettings:
     names = values["cameras"]
     if not names:
         raise ValueError("parameter cameras is empty: name at least one camera")
+    if bad := [name for name in names if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)]:
+        raise ValueError(
+            f"parameter cameras has the name {bad[0]!r}: names are part of topics, so they must be "
+            "letters, digits and underscores, and begin with a letter"
+        )
     if len(set(names)) != len(names):
         raise ValueError(f"parameter cameras names a camera twice: {', '.join(names)}")
     if len(names) > 32:

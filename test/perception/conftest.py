@@ -1,4 +1,4 @@
-"""Synthetic hands before synthetic cameras: the views that a perfect or noisy network would give."""
+"""Synthetic hands before synthetic cameras: the views that a network would give of them."""
 
 from __future__ import annotations
 
