@@ -64,9 +64,15 @@ def mirror_model(model: HandModel) -> HandModel:
         posedirs=posedirs.reshape(model.posedirs.shape),
         faces=mirror_faces(model.faces),
         uv_faces=None if model.uv_faces is None else mirror_faces(model.uv_faces),
+        hands_mean=_mirror_pose(model.hands_mean),
+        hands_components=_mirror_pose(model.hands_components),
         side="left" if model.side == "right" else "right",
         model_id=_mirrored_id(model.model_id),
     )
+
+
+def _mirror_pose(poses: FloatArray | None) -> FloatArray | None:
+    return None if poses is None else mirror_axis_angle(poses)
 
 
 def _mirrored_id(model_id: str) -> str:

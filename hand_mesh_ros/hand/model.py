@@ -7,7 +7,6 @@ side towards +z, in metres, so that positive z rotations flex the fingers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -24,11 +23,6 @@ IntArray = NDArray[np.int64]
 Side = Literal["right", "left"]
 
 FREE_HAND: Final = Path(__file__).parent / "data" / "free_right_hand.npz"
-
-_REQUIRED: Final = (
-    "v_template", "shapedirs", "posedirs", "J_regressor", "lbs_weights", "parents", "faces", "tips",
-)  # fmt: skip
-_OPTIONAL: Final = ("uv", "uv_faces", "albedo", "shape_std")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +46,8 @@ class HandModel:
     uv_faces: IntArray | None = None  # (F, 3) corners of the faces in `uv`
     albedo: FloatArray | None = None  # (V, 3) skin colour, linear-light reflectance 0..1
     shape_std: FloatArray | None = None  # (10,) rms vertex displacement of one sigma, metres
+    hands_mean: FloatArray | None = None  # (45,) MANO's mean pose, total = offset + mean, radians
+    hands_components: FloatArray | None = None  # (n, 45) principal components of pose offsets
 
     def __post_init__(self) -> None:
         for name, shape in _shapes(self).items():
@@ -63,6 +59,8 @@ class HandModel:
                     f"hand model '{self.model_id}': {name} has shape {array.shape}, "
                     f"expected {shape}"
                 )
+            if not np.isfinite(array).all():
+                raise ValueError(f"hand model '{self.model_id}': {name} has NaN or infinite numbers")
             array.setflags(write=False)
         if tuple(self.parents.tolist()) != PARENTS:
             raise ValueError(
@@ -98,50 +96,30 @@ def _shapes(model: HandModel) -> dict[str, tuple[int, ...]]:
         "uv_faces": (len(model.faces), 3),
         "albedo": (v, 3),
         "shape_std": (NUM_BETAS,),
+        "hands_mean": (NUM_HAND_POSE,),
+        "hands_components": (_length(model.hands_components), NUM_HAND_POSE),
     }
 
 
-def load_hand_model(path: Path | None = None, side: Side = "right") -> HandModel:
+def load_hand_model(
+    path: Path | None = None, side: Side = "right", tips: str | None = None
+) -> HandModel:
     """Load a hand model; `None` is the free right hand that ships with the package.
 
-    `path` is an .npz with v_template (V, 3), shapedirs (V, 3, 10), posedirs (135, V * 3),
-    J_regressor (16, V), lbs_weights (V, 16), parents (16,), faces (F, 3), tips (5,), side and
-    model_id, and optionally uv (T, 2), uv_faces (F, 3), albedo (V, 3), shape_std (10,). Where the
-    file's side is not the wanted one, the model is mirrored. The result is cached and read-only.
+    `path` is one of
+    * an .npz of this package (`hand-mesh model build` writes one), or of MANO's own arrays;
+    * the original MANO_RIGHT.pkl or MANO_LEFT.pkl, read without chumpy and without executing it;
+    * a checkpoint (.ckpt, .pt, .pth) that holds MANO's buffers, such as HaMeR's or WiLoR's.
 
-    Raises FileNotFoundError or ValueError, which say what was expected.
+    Where the file holds the other hand, it is mirrored, and the log says so. `tips` names the
+    fingertip vertices of a MANO mesh, one of `layout.TIP_SETS`; by default the file's own, else
+    'mano'. The result is cached and read-only.
+
+    Raises FileNotFoundError or ValueError, which say what was expected and where it may be had.
     """
-    return _load(FREE_HAND if path is None else Path(path), side)
+    from hand_mesh_ros.hand.loading import load_cached
 
-
-@lru_cache(maxsize=8)
-def _load(path: Path, side: Side) -> HandModel:
-    from hand_mesh_ros.hand.mirror import mirror_model
-
-    model = _read_npz(path)
-    return model if model.side == side else mirror_model(model)
-
-
-def _read_npz(path: Path) -> HandModel:
-    if not path.is_file():
-        hint = "; run `hand-mesh model build` to make it" if path == FREE_HAND else ""
-        raise FileNotFoundError(f"no hand model at {path}{hint}")
-    if path.suffix != ".npz":
-        raise ValueError(f"hand model {path}: expected an .npz file, got '{path.suffix}'")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-    missing = [key for key in (*_REQUIRED, "side", "model_id") if key not in arrays]
-    if missing:
-        raise ValueError(
-            f"hand model {path}: {', '.join(missing)} missing; expected the arrays "
-            f"{', '.join(_REQUIRED)}, side, model_id and optionally {', '.join(_OPTIONAL)}"
-        )
-    fields: dict[str, Any] = {
-        key: arrays[key].astype(np.int64 if arrays[key].dtype.kind in "iu" else np.float64)
-        for key in (*_REQUIRED, *_OPTIONAL)
-        if key in arrays
-    }
-    return HandModel(**fields, side=str(arrays["side"]), model_id=str(arrays["model_id"]))  # type: ignore[arg-type]
+    return load_cached(FREE_HAND if path is None else Path(path), side, tips)
 
 
 def to_smplx(model: HandModel, **kwargs: Any) -> MANO:
@@ -163,8 +141,9 @@ def to_smplx(model: HandModel, **kwargs: Any) -> MANO:
         weights=model.lbs_weights,
         kintree_table=kintree,
         f=model.faces,
-        hands_components=np.eye(NUM_HAND_POSE),
-        hands_mean=np.zeros(NUM_HAND_POSE),
+        # Neither is used unless `kwargs` ask for it (flat_hand_mean=False, use_pca=True).
+        hands_components=_or(model.hands_components, np.eye(NUM_HAND_POSE)),
+        hands_mean=_or(model.hands_mean, np.zeros(NUM_HAND_POSE)),
     )
     options: dict[str, Any] = {
         "is_rhand": model.side == "right",
@@ -176,3 +155,45 @@ def to_smplx(model: HandModel, **kwargs: Any) -> MANO:
     layer = smplx.MANO(model_path="", data_struct=data, **options)
     layer.vertex_joint_selector.extra_joints_idxs = torch.tensor(model.tips)
     return layer
+
+
+def smplx_max_difference(model: HandModel, count: int = 64, seed: int = 0) -> float:
+    """Largest distance, metres, of `kinematics.forward` from smplx over `count` random hands.
+
+    Vertices and the 21 joints; rotations of half a radian a component and any heading, shapes of
+    one sigma, and translations of half a metre; in double precision.
+    """
+    import torch
+
+    from hand_mesh_ros.hand.kinematics import forward
+    from hand_mesh_ros.hand.layout import MANO_TO_OPENPOSE
+
+    rng = np.random.default_rng(seed)
+    orient, pose = rng.normal(0, 1.5, (count, 3)), rng.normal(0, 0.5, (count, NUM_HAND_POSE))
+    betas, transl = rng.normal(0, 1, (count, NUM_BETAS)), rng.normal(0, 0.5, (count, 3))
+    ours = forward(model, orient, pose, betas, transl)
+    layer = to_smplx(model, batch_size=count, dtype=torch.float64)
+    with torch.no_grad():
+        theirs = layer(
+            global_orient=torch.tensor(orient),
+            hand_pose=torch.tensor(pose),
+            betas=torch.tensor(betas),
+            transl=torch.tensor(transl),
+        )
+    vertices = theirs.vertices.numpy()
+    joints = np.concatenate([theirs.joints.numpy()[:, :NUM_JOINTS], vertices[:, model.tips]], 1)
+    assert ours.vertices is not None
+    return float(
+        max(
+            np.linalg.norm(ours.vertices - vertices, axis=-1).max(),
+            np.linalg.norm(ours.joints - joints[:, MANO_TO_OPENPOSE], axis=-1).max(),
+        )
+    )
+
+
+def _length(array: FloatArray | None) -> int:
+    return 0 if array is None else len(array)
+
+
+def _or(array: FloatArray | None, default: FloatArray) -> FloatArray:
+    return default if array is None else np.array(array)

@@ -121,11 +121,8 @@ def test_a_file_of_the_same_layout_loads(model: HandModel, tmp_path: Path) -> No
 def test_loading_says_what_is_wrong(model: HandModel, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load_hand_model(tmp_path / "nowhere.npz")
-    (tmp_path / "MANO_RIGHT.pkl").touch()
-    with pytest.raises(ValueError, match=r"expected an \.npz"):
-        load_hand_model(tmp_path / "MANO_RIGHT.pkl")
     np.savez(tmp_path / "part.npz", v_template=model.v_template)
-    with pytest.raises(ValueError, match="shapedirs.*missing; expected"):
+    with pytest.raises(ValueError, match=r"part\.npz.*shapedirs.*missing; expected"):
         load_hand_model(tmp_path / "part.npz")
     with pytest.raises(ValueError, match=r"lbs_weights has shape .* expected"):
         replace(model, lbs_weights=model.lbs_weights[:-1])
