@@ -21,7 +21,7 @@ from hand_mesh_ros.hand.kinematics import (
 )
 from hand_mesh_ros.hand.limits import comfortable_pose
 from hand_mesh_ros.hand.model import load_hand_model
-from hand_mesh_ros.hand.solver import wrist_frame
+from hand_mesh_ros.hand.starts import wrist_frame
 from hand_mesh_ros.types import HandEstimate, HandSet, ManoParameters, Side, TrackedHand
 
 # A capture time that no float64 of seconds can hold.
@@ -66,7 +66,7 @@ def _hand(side: Side = "right", track_id: int = 1, seed: int = 0, **changes: Any
 
 
 def _hand_set(*hands: TrackedHand) -> HandSet:
-    return HandSet(STAMP, 0.004, ("front", "left", "top"), hands)
+    return HandSet(STAMP, 0.004, ("front", "left", "top"), hands, ((),) * len(hands))
 
 
 @pytest.fixture(scope="session")
