@@ -169,15 +169,21 @@ class CameraCellNode(Node):
         infos = {f"{k}/camera_info": v for k, v in self._infos.items()}
         needed = self._values["info_subscribers"]
 
-        def waiting() -> list[str]:
+        answers = self.resolve_topic_name(self._values["wait_for"])
+
+        def missing() -> str:
             few = [t for t, p in publishers.items() if p.get_subscription_count() == 0]
-            return few + [t for t, p in infos.items() if p.get_subscription_count() < needed]
+            few += [t for t, p in infos.items() if p.get_subscription_count() < needed]
+            if few:
+                return f"nobody subscribes to {', '.join(few)}"
+            if self._values["pace"] == "lockstep" and self.count_publishers(answers) == 0:
+                return f"nobody publishes {answers}, which pace lockstep waits for,"
+            return ""
 
         timeout = self._values["start_timeout"]
-        if timeout > 0 and not self._spin_until(lambda: not waiting(), timeout):
+        if timeout > 0 and not self._spin_until(lambda: not missing(), timeout):
             raise TimeoutError(
-                f"nobody subscribes to {', '.join(waiting())} after {timeout:g} s; set "
-                "start_timeout to 0 to play regardless"
+                f"{missing()} after {timeout:g} s; set start_timeout to 0 to play regardless"
             )
         # A subscription seen here may still be matching there.
         self._spin_until(lambda: False, self._values["start_delay"])

@@ -35,12 +35,18 @@ def by_stamp(peer: Any, topic: str) -> dict[int, Any]:
 
 
 def test_a_scene_in_lockstep_to_its_end(start: Callable[..., Any], peer: Any) -> None:
-    for topic in (HANDS, TRUTH):
-        peer.listen(topic, HandArray)
+    """The second subscriber to CameraInfo is the test: nothing is played before it listens."""
+    subscriptions = [peer.listen(topic, HandArray) for topic in (HANDS, TRUTH)]
     node = start("hand_mesh_node", NODE)
-    peer.until(lambda: peer.node.count_publishers(HANDS) or not node.running(), "the node")
-    assert node.running(), node.output
-    cell = start("camera_cell_node", {**SYNTHETIC, "pace": "lockstep", "start_delay": 1.0})
+    cell = start("camera_cell_node", {**SYNTHETIC, "pace": "lockstep", "info_subscribers": 2})
+
+    def connected() -> bool:
+        assert node.running() and cell.running(), node.output + cell.output
+        return all(s.get_publisher_count() for s in subscriptions)
+
+    peer.until(connected, "both nodes' publishers")
+    for name in NAMES:
+        peer.listen(f"/{name}/camera_info", CameraInfo)
     peer.until(lambda: not cell.running(), "the end of the scene")
     assert cell.wait() == 0, cell.output
     assert "not answered" not in cell.output
