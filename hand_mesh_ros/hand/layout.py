@@ -70,6 +70,25 @@ RHD_TO_OPENPOSE: Final = _gather(
 OPENPOSE_TO_RHD: Final = RHD_TO_OPENPOSE
 """RHD stores every finger from its tip inwards; the permutation is its own inverse."""
 
+OPENXR_NAMES: Final = (
+    "palm",
+    "wrist",
+    *(f"thumb_{part}" for part in ("metacarpal", "proximal", "distal", "tip")),
+    *(
+        f"{finger}_{part}"
+        for finger in FINGERS[1:]
+        for part in ("metacarpal", "proximal", "intermediate", "distal", "tip")
+    ),
+)
+"""The 26 joints of OpenXR's hand tracking (XrHandJointEXT), in its order."""
+
+OPENXR_OF_OPENPOSE: Final = _gather([k for k in range(1, 26) if k not in (6, 11, 16, 21)])
+"""`openxr[..., OPENXR_OF_OPENPOSE, :] = openpose`: where each of the 21 joints goes.
+
+OpenXR names a bone by the joint it begins at: `index_proximal` is the knuckle (mcp). Its palm and
+the metacarpals of the four fingers have no counterpart.
+"""
+
 BONES: Final = tuple(
     (0 if k == 0 else 4 * finger + k, 4 * finger + k + 1) for finger in range(5) for k in range(4)
 )

@@ -60,7 +60,7 @@ class HandModel:
                     f"expected {shape}"
                 )
             if not np.isfinite(array).all():
-                raise ValueError(f"hand model '{self.model_id}': {name} has NaN or infinite numbers")
+                raise ValueError(f"hand model '{self.model_id}': {name} is not finite everywhere")
             array.setflags(write=False)
         if tuple(self.parents.tolist()) != PARENTS:
             raise ValueError(

@@ -25,6 +25,7 @@ from hand_mesh_ros.geometry.frames import joint_frames
 from hand_mesh_ros.geometry.rotations import invert_rigid, matrix_to_quaternion
 from hand_mesh_ros.hand.layout import JOINT_NAMES
 from hand_mesh_ros.hand.model import HandModel
+from hand_mesh_ros.hand.robot_frames import grip_aperture, pinch_distance
 from hand_mesh_ros.msg import (
     Hand,
     HandArray,
@@ -48,8 +49,6 @@ SCALE_CODES = {
     "calibrated_shape": Hand.SCALE_CALIBRATED_SHAPE,
 }
 _UPPER = np.triu_indices(3)
-_TIPS = [8, 12, 16, 20]
-_THUMB_TIP, _INDEX_TIP = 4, 8
 
 
 def point(p: Array) -> Point:
@@ -96,7 +95,6 @@ def mano_message(mano: Mano) -> ManoParameters:
 def hand_message(hand: TrackedHand, view_mask: int) -> Hand:
     """One hand, in the frame its estimate is in."""
     e = hand.estimate
-    tips = e.joints[_TIPS].mean(0)
     message = Hand(
         track_id=hand.track_id,
         side=SIDE_CODES[e.side],
@@ -106,8 +104,8 @@ def hand_message(hand: TrackedHand, view_mask: int) -> Hand:
         joint_covariance=e.covariance[:, _UPPER[0], _UPPER[1]].astype(np.float32).reshape(-1),
         joint_confidence=e.joint_confidence.astype(np.float32),
         visibility=e.visibility.astype(np.float32),
-        pinch_distance=float(np.linalg.norm(e.joints[_THUMB_TIP] - e.joints[_INDEX_TIP])),
-        grip_aperture=float(np.linalg.norm(e.joints[_THUMB_TIP] - tips)),
+        pinch_distance=float(pinch_distance(e.joints)),
+        grip_aperture=float(grip_aperture(e.joints)),
         view_mask=0 if hand.extrapolated else view_mask,
         extrapolated=hand.extrapolated,
         scale_source=SCALE_CODES[e.scale_source],
