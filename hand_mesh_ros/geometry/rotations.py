@@ -5,46 +5,63 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hand_mesh_ros.geometry.arrays import AnyArray, eye, namespace, zeros
+
 Array = NDArray[np.float64]
-_SMALL = 1e-4
+_SMALL = 0.02
 
 
-def skew(v: Array) -> Array:
-    """Cross-product matrices: ``skew(a) @ b == cross(a, b)``; (..., 3) to (..., 3, 3)."""
-    out = np.zeros((*v.shape[:-1], 3, 3))
+def skew(v: AnyArray) -> AnyArray:
+    """Cross-product matrices, ``skew(a) @ b == cross(a, b)``: (..., 3) to (..., 3, 3).
+
+    NumPy or torch.
+    """
+    out = zeros((*v.shape[:-1], 3, 3), v)
     out[..., 0, 1], out[..., 0, 2] = -v[..., 2], v[..., 1]
     out[..., 1, 0], out[..., 1, 2] = v[..., 2], -v[..., 0]
     out[..., 2, 0], out[..., 2, 1] = -v[..., 1], v[..., 0]
     return out
 
 
-def _sinc_terms(angle: Array) -> tuple[Array, Array, Array]:
-    """sin(a)/a, (1-cos(a))/a^2 and (a-sin(a))/a^3, by series near zero."""
-    a2 = angle**2
-    small = angle < _SMALL
-    safe = np.where(small, 1.0, angle)
-    s = np.where(small, 1 - a2 / 6, np.sin(safe) / safe)
-    c = np.where(small, 0.5 - a2 / 24, (1 - np.cos(safe)) / safe**2)
-    d = np.where(small, 1 / 6 - a2 / 120, (safe - np.sin(safe)) / safe**3)
+def _sinc_terms(omega: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """sin(a)/a, (1-cos(a))/a^2 and (a-sin(a))/a^3 as (..., 1, 1), by series near zero."""
+    xp = namespace(omega)
+    a2 = xp.sum(omega * omega, axis=-1)[..., None, None]
+    small = a2 < _SMALL**2
+    angle = xp.sqrt(xp.where(small, xp.ones_like(a2), a2))
+    half = xp.sin(0.5 * angle) / angle
+    sine = xp.sin(angle)
+    s = xp.where(small, 1 - a2 / 6 + a2 * a2 / 120, sine / angle)
+    c = xp.where(small, 0.5 - a2 / 24 + a2 * a2 / 720, 2 * half * half)
+    d = xp.where(small, 1 / 6 - a2 / 120 + a2 * a2 / 5040, (angle - sine) / angle**3)
     return s, c, d
 
 
-def exp_so3(omega: Array) -> Array:
-    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3), radians (Rodrigues)."""
-    omega = np.asarray(omega, dtype=np.float64)
-    s, c, _ = _sinc_terms(np.linalg.norm(omega, axis=-1))
+def exp_so3(omega: AnyArray) -> AnyArray:
+    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3), radians (Rodrigues).
+
+    NumPy or torch.
+    """
+    s, c, _ = _sinc_terms(omega)
     W = skew(omega)
-    return np.eye(3) + s[..., None, None] * W + c[..., None, None] * (W @ W)
+    return eye(3, omega) + s * W + c * (W @ W)
 
 
-def left_jacobian(omega: Array) -> Array:
+def left_jacobian(omega: AnyArray) -> AnyArray:
     """Left Jacobian of SO(3), (..., 3, 3): ``exp(w + dw) ~ exp(J(w) dw) exp(w)``.
 
-    Source: T. Barfoot, State Estimation for Robotics, eq. 7.77.
+    Source: T. Barfoot, State Estimation for Robotics, eq. 7.77. NumPy or torch.
     """
-    _, c, d = _sinc_terms(np.linalg.norm(omega, axis=-1))
+    return exp_and_left_jacobian(omega)[1]
+
+
+def exp_and_left_jacobian(omega: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """`exp_so3` and `left_jacobian` together, for the price of one."""
+    s, c, d = _sinc_terms(omega)
     W = skew(omega)
-    return np.eye(3) + c[..., None, None] * W + d[..., None, None] * (W @ W)
+    W2 = W @ W
+    identity = eye(3, omega)
+    return identity + s * W + c * W2, identity + c * W + d * W2
 
 
 def log_so3(R: Array) -> Array:
@@ -98,6 +115,66 @@ def quaternion_to_matrix(q: Array) -> Array:
     q = q / np.linalg.norm(q, axis=-1, keepdims=True)
     W = skew(q[..., :3])
     return np.eye(3) + 2 * q[..., 3, None, None] * W + 2 * (W @ W)
+
+
+def axis_angle_to_quaternion(omega: Array) -> Array:
+    """Unit quaternions (..., 4) xyzw with w >= 0 of axis-angle vectors (..., 3).
+
+    The inverse of `rotation_vector`, up to whole turns.
+    """
+    omega = np.asarray(omega, dtype=np.float64)
+    angle = np.linalg.norm(omega, axis=-1, keepdims=True)
+    # np.sinc(x) is sin(pi x) / (pi x), whole at zero.
+    q = np.concatenate([0.5 * np.sinc(angle / (2 * np.pi)) * omega, np.cos(angle / 2)], axis=-1)
+    return np.where(q[..., 3:] < 0, -q, q)
+
+
+def xyzw_to_wxyz(q: Array) -> Array:
+    """Quaternions (..., 4) in the order of ROS and SciPy to that of PyTorch3D and most papers."""
+    return np.asarray(np.roll(q, 1, axis=-1))
+
+
+def wxyz_to_xyzw(q: Array) -> Array:
+    """The inverse of `xyzw_to_wxyz`."""
+    return np.asarray(np.roll(q, -1, axis=-1))
+
+
+def matrix_to_6d(R: Array, *, interleaved: bool = False) -> Array:
+    """The first two columns a, b of rotation matrices (..., 3, 3) as six numbers (..., 6).
+
+    Either one after the other, (a0 a1 a2 b0 b1 b2), as HaMeR and WiLoR store them, or row by row
+    of the (3, 2) block, ``interleaved`` (a0 b0 a1 b1 a2 b2), as HMR and SPIN do.
+    Source: Zhou et al., On the Continuity of Rotation Representations, CVPR 2019.
+    """
+    columns = np.asarray(R, dtype=np.float64)[..., :2]
+    if not interleaved:
+        columns = np.swapaxes(columns, -1, -2)
+    return columns.reshape(*columns.shape[:-2], 6)
+
+
+def matrix_from_6d(sixd: Array, *, interleaved: bool = False) -> Array:
+    """Rotation matrices (..., 3, 3) of any six numbers (..., 6), by Gram-Schmidt on the columns.
+
+    The layouts are those of `matrix_to_6d`. Where the two columns are parallel or zero, the result
+    is still a rotation, but an arbitrary one.
+    """
+    sixd = np.asarray(sixd, dtype=np.float64)
+    if interleaved:
+        a, b = sixd[..., 0::2], sixd[..., 1::2]
+    else:
+        a, b = sixd[..., :3], sixd[..., 3:]
+    x = _normalised(a, np.array([1.0, 0.0, 0.0]))
+    rest = b - (x * b).sum(-1, keepdims=True) * x
+    # Any direction across x will do where b leaves the choice open.
+    other = np.eye(3)[np.abs(x).argmin(-1)]
+    y = _normalised(rest, other - (x * other).sum(-1, keepdims=True) * x)
+    y = y / np.linalg.norm(y, axis=-1, keepdims=True)
+    return np.stack([x, y, np.cross(x, y)], axis=-1)
+
+
+def _normalised(v: Array, otherwise: Array) -> Array:
+    length = np.linalg.norm(v, axis=-1, keepdims=True)
+    return np.where(length > 1e-12, v / np.maximum(length, 1e-12), otherwise)
 
 
 def project_to_so3(M: Array) -> Array:

@@ -14,7 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from hand_mesh_ros.geometry.rotations import exp_so3, left_jacobian, skew
+from hand_mesh_ros.geometry.arrays import AnyArray, like, namespace
+from hand_mesh_ros.geometry.rotations import exp_and_left_jacobian, skew
 from hand_mesh_ros.hand.kinematics import GLOBAL_ORIENT, joints_and_jacobian
 from hand_mesh_ros.hand.mirror import mirror_points
 from hand_mesh_ros.hand.model import FloatArray, HandModel, Side
@@ -40,14 +41,16 @@ def palm_offsets(side: Side) -> FloatArray:
     return _PALM_OFFSETS if side == "right" else mirror_points(_PALM_OFFSETS)
 
 
-def landmarks_and_jacobian(model: HandModel, params: FloatArray) -> tuple[FloatArray, FloatArray]:
+def landmarks_and_jacobian(model: HandModel, params: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Landmarks (B, 21, 3) of hands ``params`` (B, P) and their Jacobian (B, 21, 3, P).
 
     The 21 joints, the palm's moved by `palm_offsets`, which turn with the global orientation.
+    NumPy or torch.
     """
     points, jacobian = joints_and_jacobian(model, params)
-    omega = params[:, GLOBAL_ORIENT]
-    offset = palm_offsets(model.side) @ np.swapaxes(exp_so3(omega), -1, -2)
+    rotation, turn = exp_and_left_jacobian(params[:, GLOBAL_ORIENT])
+    xp = namespace(params)
+    offset = like(palm_offsets(model.side), params) @ xp.matrix_transpose(rotation)
     points[:, PALM] += offset
-    jacobian[:, PALM, :, GLOBAL_ORIENT] -= skew(offset) @ left_jacobian(omega)[:, None]
+    jacobian[:, PALM, :, GLOBAL_ORIENT] -= skew(offset) @ turn[:, None]
     return points, jacobian

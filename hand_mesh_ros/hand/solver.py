@@ -1,313 +1,282 @@
-"""From observations to MANO parameters: damped Gauss-Newton with an analytic Jacobian.
+"""From observations to MANO parameters: batched, damped Gauss-Newton with an analytic Jacobian.
 
-The unknowns are ``[global_orient 3, hand_pose 45, betas 10, transl 3]``. Minimised is
-
-    sum rho(|project(landmark) - uv| / sigma) + sum |relative 3D| + prior + joint limits,
-
-with rho the Geman-McClure-like Cauchy loss (iteratively reweighted), a diagonal Gaussian prior on
-the parameters (pose, shape, and time when a track gives one) and a one-sided quadratic beyond the
-joint limits. The inverse of the final normal matrix is the posterior covariance (Laplace); joints
-and wrist get theirs by ``J Sigma J^T``.
+The unknowns are ``[global_orient 3, hand_pose 45, betas 10, transl 3]``. `residuals` defines what
+is minimised. One loop serves a single hand in NumPy and batches in torch. The inverse of the final
+normal matrix is the posterior covariance (Laplace's approximation); joints and wrist get theirs
+by ``J Sigma J^T``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 
-from hand_mesh_ros.geometry.alignment import procrustes
-from hand_mesh_ros.geometry.cameras import project_with_jacobian, undistort
-from hand_mesh_ros.geometry.rotations import exp_so3, left_jacobian, log_so3
+from hand_mesh_ros.geometry.arrays import AnyArray, eye, like, namespace
+from hand_mesh_ros.geometry.rotations import left_jacobian
 from hand_mesh_ros.hand.kinematics import (
     BETAS,
     GLOBAL_ORIENT,
-    HAND_POSE,
     NUM_PARAMS,
-    TRANSL,
     joints_and_jacobian,
 )
-from hand_mesh_ros.hand.landmarks import PALM, landmarks_and_jacobian
-from hand_mesh_ros.hand.limits import pose_limits, pose_prior
 from hand_mesh_ros.hand.model import HandModel
-from hand_mesh_ros.types import Camera
+from hand_mesh_ros.hand.observations import Observation, Prior, Problem, pack
+from hand_mesh_ros.hand.residuals import Normal, Residuals, normal_equations, residuals
 
 Array = NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class Landmarks2D:
-    """One view: ``uv`` (21, 2) distorted pixels (NaN = not seen), ``sigma`` (21,) pixels."""
-
-    camera: Camera
-    uv: Array
-    sigma: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Relative3D:
-    """Metric landmarks known up to their common position: ``points`` (21, 3) in world axes, m.
-
-    ``sigma`` (21,) m, one standard deviation per axis of each point about the common centre.
-    """
-
-    points: Array
-    sigma: Array
+# A shape this far from the mean, in sigmas, is a sign of wrong observations, not of a hand.
+PLAUSIBLE_BETAS = 5.0
 
 
 @dataclass(frozen=True)
 class SolverOptions:
-    """``robust_px``: residuals in units of sigma where the Cauchy loss starts to let go."""
+    """When the solver stops, and what it takes for an outlier.
 
-    max_iterations: int = 40
-    tolerance: float = 1e-5
-    robust: float = 2.0
-    limit_sigma: float = 0.06
-    pose_weight: float = 1.0
-    shape_sigma: float = 1.0
+    ``cutoff``: sigmas at which a point counts as much as an outlier. ``far_start``: nothing may
+    be an outlier of a start that is itself far off, so the cutoff begins at twice the start's
+    root mean square and narrows as the fit settles. ``tolerance``: relative decrease of the
+    cost at which a hand has converged.
+    """
+
+    max_iterations: int = 50
+    tolerance: float = 1e-4
+    cutoff: float = 3.5
+    far_start: bool = True
+
+
+WARM = SolverOptions(max_iterations=10, tolerance=1e-3, far_start=False)
 
 
 @dataclass(frozen=True, eq=False)
-class Prior:
-    """Diagonal Gaussian on the 61 parameters; ``sigma`` may be infinite."""
+class Fits:
+    """B solved hands; NumPy or torch as the problem was.
 
-    mean: Array
-    sigma: Array
+    ``params`` (B, 61); ``covariance`` (B, 61, 61); ``joints`` (B, 21, 3) in OpenPose order with
+    ``joint_covariance`` (B, 21, 3, 3); ``wrist_covariance`` (B, 6, 6) position then rotation about
+    fixed axes; ``residual_px`` (B, V, 21) distances of the landmarks from what was seen, NaN where
+    nothing was; ``chi2`` (B,) squared whitened residuals of the inliers and ``dof`` (B,) their
+    number; ``converged`` and ``plausible`` (B,): a hand that is not both must not be believed.
+    """
+
+    params: AnyArray
+    covariance: AnyArray
+    joints: AnyArray
+    joint_covariance: AnyArray
+    wrist_covariance: AnyArray
+    residual_px: AnyArray
+    cost: AnyArray
+    chi2: AnyArray
+    dof: AnyArray
+    iterations: int
+    converged: AnyArray
+    plausible: AnyArray
+
+    def __getitem__(self, index: int) -> Fit:
+        """One hand as NumPy arrays."""
+        values: dict[str, Any] = {
+            name: value if name == "iterations" else np.asarray(value[index])
+            for name, value in vars(self).items()
+        }
+        return Fit(**values)
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The solver's answer. ``covariance`` (61, 61); joints (21, 3) with (21, 3, 3) blocks."""
+    """One solved hand: the fields of `Fits` without their first axis, NumPy."""
 
     params: Array
     covariance: Array
     joints: Array
     joint_covariance: Array
     wrist_covariance: Array
-    cost: float
+    residual_px: Array
+    cost: Array
+    chi2: Array
+    dof: Array
     iterations: int
-    converged: bool
-    residual_px: Array = field(default_factory=lambda: np.zeros((0, 21)))
-
-
-def default_prior(model: HandModel, options: SolverOptions) -> Prior:
-    """Pose and shape prior of a hand nobody has seen before; position and heading free."""
-    mean, sigma = np.zeros(NUM_PARAMS), np.full(NUM_PARAMS, np.inf)
-    mean[HAND_POSE], pose_sigma = pose_prior(model.side)
-    sigma[HAND_POSE] = pose_sigma / np.sqrt(options.pose_weight)
-    sigma[BETAS] = options.shape_sigma
-    return Prior(mean, sigma)
-
-
-def start_from_points(model: HandModel, points: Array, prior: Prior) -> Array:
-    """Parameters (61,) that lay the prior's hand onto world points (21, 3) by its palm.
-
-    Points may be NaN; at least three of wrist and knuckles must be finite, else ``ValueError``.
-    """
-    seen = np.asarray(np.isfinite(points).all(-1))
-    weight = np.where(seen, 0.05, 0.0)
-    weight[PALM] *= 20
-    if (seen[PALM]).sum() < 3:
-        raise ValueError("fewer than three palm joints to start from")
-    params = np.where(np.isfinite(prior.mean), prior.mean, 0.0)
-    params[GLOBAL_ORIENT] = params[TRANSL] = 0
-    rest = landmarks_and_jacobian(model, params[None])[0][0]
-    target = np.where(seen[:, None], points, 0.0)
-    _, R, shift = procrustes(rest, target, weight)
-    root = rest_wrist(model, params[BETAS])
-    params[GLOBAL_ORIENT] = log_so3(R)
-    # The model turns about its wrist, Procrustes about the origin.
-    params[TRANSL] = R @ root + shift - root
-    return params
-
-
-def rest_wrist(model: HandModel, betas: Array) -> Array:
-    """J0(betas), (3,): where the wrist stands in the unposed model."""
-    zero = np.zeros((1, NUM_PARAMS))
-    zero[0, BETAS] = betas
-    return np.asarray(joints_and_jacobian(model, zero)[0][0, 0])
-
-
-def start_from_view(
-    model: HandModel, camera: Camera, uv: Array, relative: Array, prior: Prior
-) -> Array:
-    """Parameters (61,) from one view: heading from relative 3D (21, 3, world axes), place from 2D.
-
-    The position t makes ``q_j + t`` lie on the rays of the landmarks; linear least squares in t,
-    with q the model's joints.
-    """
-    params = start_from_points(model, relative, prior)
-    joints = landmarks_and_jacobian(model, params[None])[0][0]
-    R = camera.T_camera_world[:3, :3]
-    local = (joints - joints[0]) @ R.T
-    xy = undistort(camera, uv)
-    ok = np.isfinite(xy).all(-1)
-    A = np.zeros((ok.sum(), 2, 3))
-    A[:, 0, 0] = A[:, 1, 1] = 1
-    A[:, :, 2] = -xy[ok]
-    b = xy[ok] * local[ok, 2:] - local[ok, :2]
-    t = np.linalg.lstsq(A.reshape(-1, 3), b.reshape(-1), rcond=None)[0]
-    t[2] = max(t[2], 0.05)
-    wrist = R.T @ (t - camera.T_camera_world[:3, 3])
-    params[TRANSL] += wrist - joints[0]
-    return params
+    converged: Array
+    plausible: Array
 
 
 def fit(
     model: HandModel,
-    views: Sequence[Landmarks2D],
-    start: Array,
+    observation: Observation,
     prior: Prior,
-    relative: Sequence[Relative3D] = (),
+    start: Array,
     options: SolverOptions | None = None,
 ) -> Fit:
-    """Fit one hand to what was observed; ``start`` (61,) must be near enough for Gauss-Newton."""
-    options = options or SolverOptions()
-    problem = _Problem(model, tuple(views), prior, tuple(relative), options)
-    params = np.array(start, dtype=np.float64)
-    state = problem.linearise(params)
-    damping, converged, iteration = 1e-3, False, 0
-    for iteration in range(1, options.max_iterations + 1):  # noqa: B007
-        H, g, cost = state
-        scale = np.diag(H)
-        step = cho_solve(cho_factor(H + damping * np.diag(scale + 1e-9)), -g)
-        trial = _wrapped(params + step)
-        trial_state = problem.linearise(trial)
-        if trial_state[2] <= cost:
-            small = cost - trial_state[2] <= options.tolerance * (1 + cost)
-            params, state = trial, trial_state
-            damping = max(damping / 5, 1e-7)
-            if small:
-                converged = True
-                break
-        else:
-            damping *= 8
-            if damping > 1e8:
-                converged = True
-                break
-    return problem.finish(params, state, iteration, converged)
+    """Fit one hand in NumPy. ``start`` (61,) must be near enough for Gauss-Newton.
 
-
-def _wrapped(params: Array) -> Array:
-    """Keep the root rotation inside the ball of radius pi, away from the 2 pi singularity."""
-    angle = np.linalg.norm(params[GLOBAL_ORIENT])
-    if angle > np.pi:
-        params = params.copy()
-        params[GLOBAL_ORIENT] *= 1 - 2 * np.pi / angle
-    return params
-
-
-State = tuple[Array, Array, float]
-
-
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    model: HandModel
-    views: tuple[Landmarks2D, ...]
-    prior: Prior
-    relative: tuple[Relative3D, ...]
-    options: SolverOptions
-
-    def linearise(self, params: Array) -> State:
-        """Normal matrix, gradient and cost (half the robust chi-square) at ``params``."""
-        joints, J = landmarks_and_jacobian(self.model, params[None])
-        joints, J = joints[0], J[0]
-        H, g, cost = np.zeros((NUM_PARAMS, NUM_PARAMS)), np.zeros(NUM_PARAMS), 0.0
-        for view in self.views:
-            projected = project_with_jacobian(view.camera, joints)
-            residual = (projected.uv - view.uv) / view.sigma[:, None]
-            seen = np.isfinite(residual).all(-1) & projected.valid
-            residual = np.where(seen[:, None], residual, 0.0)
-            square = (residual**2).sum(-1) / self.options.robust**2
-            weight = seen / (1 + square)
-            cost += 0.5 * self.options.robust**2 * float(np.log1p(square[seen]).sum())
-            # A point that the camera cannot see must not be a way to lower the cost.
-            lost = ~projected.valid & np.isfinite(view.uv).all(-1)
-            cost += 50.0 * float(lost.sum())
-            inverse = np.where(seen, 1 / view.sigma, 0.0)[:, None, None]
-            rows = (projected.jacobian @ J) * inverse
-            weighted = rows * weight[:, None, None]
-            flat = rows.reshape(-1, NUM_PARAMS)
-            H += weighted.reshape(-1, NUM_PARAMS).T @ flat
-            g += weighted.reshape(-1, NUM_PARAMS).T @ residual.reshape(-1)
-        for relative in self.relative:
-            precision = 1 / relative.sigma**2
-            share = (precision / precision.sum())[:, None]
-            offset = joints - relative.points
-            residual = (offset - (share * offset).sum(0)) / relative.sigma[:, None]
-            rows = (J - (share[..., None] * J).sum(0)) / relative.sigma[:, None, None]
-            square = (residual**2).sum(-1) / self.options.robust**2
-            weight = 1 / (1 + square)
-            cost += 0.5 * self.options.robust**2 * float(np.log1p(square).sum())
-            weighted = (rows * weight[:, None, None]).reshape(-1, NUM_PARAMS)
-            H += weighted.T @ rows.reshape(-1, NUM_PARAMS)
-            g += weighted.T @ residual.reshape(-1)
-        information = 1 / self.prior.sigma**2
-        deviation = params - self.prior.mean
-        H[np.arange(NUM_PARAMS), np.arange(NUM_PARAMS)] += information
-        g += information * deviation
-        cost += 0.5 * float((information * deviation**2).sum())
-        lower, upper = pose_limits(self.model.side)
-        excess = np.minimum(params[HAND_POSE] - lower, 0) + np.maximum(params[HAND_POSE] - upper, 0)
-        stiff = (excess != 0) / self.options.limit_sigma**2
-        index = np.arange(HAND_POSE.start, HAND_POSE.stop)
-        H[index, index] += stiff
-        g[HAND_POSE] += stiff * excess
-        return H, g, cost + 0.5 * float((stiff * excess**2).sum())
-
-    def finish(self, params: Array, state: State, iterations: int, converged: bool) -> Fit:
-        H, _, cost = state
-        covariance = cho_solve(cho_factor(H), np.eye(NUM_PARAMS))
-        joints, J = joints_and_jacobian(self.model, params[None])
-        joints, J = joints[0], J[0]
-        landmarks = landmarks_and_jacobian(self.model, params[None])[0][0]
-        errors = [
-            np.linalg.norm(project_with_jacobian(v.camera, landmarks).uv - v.uv, axis=-1)
-            for v in self.views
-        ]
-        # Wrist pose: position is joint 0; a change of the axis-angle turns by left_jacobian.
-        W = np.zeros((6, NUM_PARAMS))
-        W[:3] = J[0]
-        W[3:, GLOBAL_ORIENT] = left_jacobian(params[GLOBAL_ORIENT])
-        return Fit(
-            params=params,
-            covariance=covariance,
-            joints=joints,
-            joint_covariance=J @ covariance @ np.swapaxes(J, -1, -2),
-            wrist_covariance=W @ covariance @ W.T,
-            cost=cost,
-            iterations=iterations,
-            converged=converged,
-            residual_px=np.array(errors).reshape(len(self.views), 21),
-        )
-
-
-def wrist_frame(model: HandModel, params: Array) -> Array:
-    """``T_world_wrist`` (4, 4): x to the middle knuckle, z out of the back of the hand.
-
-    The rule is the same for both hands; the axes are fixed to the wrist because the knuckles hang
-    on it rigidly (MANO folds the metacarpals into joint 0).
+    Raises ``ValueError`` if the start is not 61 finite numbers.
     """
-    rest = np.zeros((1, NUM_PARAMS))
-    rest[0, BETAS] = params[BETAS]
-    joints = joints_and_jacobian(model, rest)[0][0]
-    x = joints[9] - joints[0]
-    x = x / np.linalg.norm(x)
-    across = joints[5] - joints[17]  # from the little to the index knuckle
-    z = np.cross(x, across) if model.side == "right" else np.cross(across, x)
-    z = z / np.linalg.norm(z)
-    moved = joints_and_jacobian(model, params[None])[0][0]
-    T = np.eye(4)
-    T[:3, :3] = exp_so3(params[GLOBAL_ORIENT]) @ np.stack([x, np.cross(z, x), z], -1)
-    T[:3, 3] = moved[0]
-    return T
+    return solve(model, pack(model, [observation], [prior]), start[None], options)[0]
 
 
-def with_fixed_shape(prior: Prior, betas: Array, sigma: float = 0.02) -> Prior:
-    """The same prior with a known shape (10,) that may move by ``sigma`` only."""
-    mean, spread = prior.mean.copy(), prior.sigma.copy()
-    mean[BETAS], spread[BETAS] = betas, sigma
-    return replace(prior, mean=mean, sigma=spread)
+def fit_batch(
+    model: HandModel,
+    observations: Sequence[Observation],
+    priors: Sequence[Prior],
+    starts: Array,
+    options: SolverOptions | None = None,
+    reference: AnyArray | None = None,
+) -> Fits:
+    """Fit B hands of one side at once; ``starts`` (B, 61).
+
+    ``reference``: an array of the kind to compute with, for instance a float32 torch tensor on a
+    GPU; None for NumPy.
+    """
+    problem = pack(model, observations, priors)
+    if reference is None:
+        return solve(model, problem, starts, options)
+    return solve(model, problem.to(reference), like(starts, reference), options)
+
+
+def solve(
+    model: HandModel, problem: Problem, starts: AnyArray, options: SolverOptions | None = None
+) -> Fits:
+    """Fit B packed hands from ``starts`` (B, 61); see `fit_batch`."""
+    options = options or SolverOptions()
+    xp = namespace(starts)
+    if starts.ndim != 2 or starts.shape[1] != NUM_PARAMS:
+        raise ValueError(f"starts have shape {tuple(starts.shape)}, expected (B, {NUM_PARAMS})")
+    if not bool(xp.all(xp.isfinite(starts))):
+        raise ValueError("starts are not finite")
+    one = xp.ones_like(starts[:, 0])
+    damping, converged = 1e-3 * one, one < 0
+    here = residuals(model, problem, starts)
+    cutoff = options.cutoff * one
+    if options.far_start:
+        chi2, count = _inliers(here, np.inf)
+        cutoff = xp.maximum(cutoff, 2 * xp.sqrt(2 * chi2 / xp.maximum(count, one)))
+    normal = normal_equations(problem, here, cutoff)
+    iteration = 0
+    for iteration in range(1, options.max_iterations + 1):  # noqa: B007
+        step = _step(normal, damping)
+        trial = residuals(model, problem, _wrapped(here.params + step))
+        there = normal_equations(problem, trial, cutoff)
+        better = there.cost <= normal.cost
+        decrease = normal.cost - there.cost
+        small = decrease <= options.tolerance * (1 + normal.cost)
+        here, normal = _choose(better, trial, here), _choose(better, there, normal)
+        tight = cutoff <= options.cutoff
+        converged = ((better & small) | (damping > 1e6)) & tight
+        damping = xp.where(better, xp.maximum(damping / 10, 1e-7 * one), damping * 8)
+        if bool(xp.all(converged)):
+            break
+        if not bool(xp.all(tight)):
+            # Only when the present cutoff's minimum is near: a finger that is still on its way
+            # must not be taken for an outlier.
+            settled = better & (decrease <= 0.05 * there.cost) & (damping < 1e-2)
+            narrower = xp.maximum(cutoff / 3, options.cutoff * one)
+            cutoff = xp.where(settled, narrower, cutoff)
+            normal = normal_equations(problem, here, cutoff)
+    return _finished(model, problem, here, normal, iteration, converged, options)
+
+
+def _step(normal: Normal, damping: AnyArray) -> AnyArray:
+    """The damped step (B, 61), solved in double precision after scaling the unknowns alike."""
+    xp = namespace(damping)
+    H, g = xp.astype(normal.H, xp.float64), xp.astype(normal.g, xp.float64)
+    scale = 1 / xp.sqrt(xp.linalg.diagonal(H))
+    scaled = H * scale[:, :, None] * scale[:, None, :]
+    scaled = scaled + xp.astype(damping, xp.float64)[:, None, None] * eye(NUM_PARAMS, scaled)
+    step = -scale * xp.linalg.solve(scaled, (scale * g)[..., None])[..., 0]
+    return xp.astype(step, damping.dtype)
+
+
+def _wrapped(params: AnyArray) -> AnyArray:
+    """Keep the root rotation inside the ball of radius pi, away from the 2 pi singularity."""
+    xp = namespace(params)
+    omega = params[:, GLOBAL_ORIENT]
+    angle = xp.sqrt(xp.sum(omega * omega, axis=-1))[:, None]
+    safe = xp.maximum(angle, 0 * angle + 1e-12)
+    omega = xp.where(angle > np.pi, omega * (1 - 2 * np.pi / safe), omega)
+    return xp.concat([omega, params[:, 3:]], axis=1)
+
+
+def _choose(better: AnyArray, new: AnyArray, old: AnyArray) -> AnyArray:
+    """Per hand the new or the old of nested tuples of arrays (B, ...)."""
+    if new is None:
+        return None
+    if isinstance(new, tuple):
+        chosen = [_choose(better, n, o) for n, o in zip(new, old, strict=True)]
+        return type(new)(*chosen) if hasattr(new, "_fields") else tuple(chosen)
+    if len(better) == 1:
+        return new if bool(better[0]) else old
+    return namespace(new).where(better.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+
+
+def _finished(
+    model: HandModel,
+    problem: Problem,
+    here: Residuals,
+    normal: Normal,
+    iterations: int,
+    converged: AnyArray,
+    options: SolverOptions,
+) -> Fits:
+    xp = namespace(here.params)
+    H = xp.astype(normal.H, xp.float64)
+    scale = 1 / xp.sqrt(xp.linalg.diagonal(H))
+    inverse = xp.linalg.inv(H * scale[:, :, None] * scale[:, None, :])
+    covariance = inverse * scale[:, :, None] * scale[:, None, :]
+    covariance = xp.astype(covariance, here.params.dtype)
+    joints, J = joints_and_jacobian(model, here.params)
+    # Wrist pose: position is joint 0; a change of the axis-angle turns by the left Jacobian.
+    turn = left_jacobian(here.params[:, GLOBAL_ORIENT])
+    none = 0 * J[:, 0, :, 3:]
+    W = xp.concat([J[:, 0], xp.concat([turn, none], axis=-1)], axis=1)
+    (chi2, dof), (_, told) = _inliers(here, options.cutoff), _inliers(here, np.inf)
+    betas = here.params[:, BETAS]
+    # A hand that explains less than half of what was seen is another hand, or none.
+    plausible = xp.all(xp.isfinite(here.params), axis=-1) & (dof >= 0.5 * told)
+    return Fits(
+        params=here.params,
+        covariance=covariance,
+        joints=joints,
+        joint_covariance=J @ covariance[:, None] @ xp.matrix_transpose(J),
+        wrist_covariance=W @ covariance @ xp.matrix_transpose(W),
+        residual_px=_pixel_errors(problem, here),
+        cost=normal.cost,
+        chi2=chi2,
+        dof=dof,
+        iterations=iterations,
+        converged=converged,
+        plausible=plausible & xp.all(xp.abs(betas) < PLAUSIBLE_BETAS, axis=-1),
+    )
+
+
+def _inliers(here: Residuals, cutoff: float) -> tuple[AnyArray, AnyArray]:
+    """Squared whitened residuals within the cutoff, and how many numbers they are, (B,) each."""
+    xp = namespace(here.params)
+    chi2 = 0 * here.params[:, 0]
+    count = 0 * chi2
+    for part in here.absolute:
+        square = xp.sum(part.residual * part.residual, axis=-1)
+        inside = part.seen * xp.astype(square < cutoff**2, square.dtype)
+        chi2 = chi2 + xp.sum(xp.reshape(inside * square, (len(chi2), -1)), axis=-1)
+        size = part.residual.shape[-1]
+        count = count + size * xp.sum(xp.reshape(inside, (len(chi2), -1)), axis=-1)
+    return chi2, count
+
+
+def _pixel_errors(problem: Problem, here: Residuals) -> AnyArray:
+    xp = namespace(here.params)
+    if here.uv is None or problem.uv is None:
+        return xp.reshape(here.params[:, :0], (len(here.params), 0, 21))
+    distance = xp.sqrt(xp.sum((here.uv - problem.uv) ** 2, axis=-1))
+    return xp.where(problem.whiten[..., 0, 0] > 0, distance, np.nan * distance)
+
+
+def inflated(fit_: Fit) -> float:
+    """Factor on the covariance by which the residuals are larger than the noise that was told.
+
+    Chi-squared per number, at least 1: a solver that was told too little noise must not be surer
+    for it, and one that was told too much is not rewarded.
+    """
+    return max(1.0, float(fit_.chi2) / max(float(fit_.dof), 1.0))

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.alignment import procrustes
 from hand_mesh_ros.geometry.triangulation import triangulate
-from hand_mesh_ros.hand import solver
 from hand_mesh_ros.hand.kinematics import BETAS, GLOBAL_ORIENT, HAND_POSE, TRANSL, forward
 from hand_mesh_ros.hand.model import HandModel
+from hand_mesh_ros.hand.observations import Landmarks2D, Observation, Relative3D, default_prior
+from hand_mesh_ros.hand.solver import Fit, SolverOptions, fit, inflated
+from hand_mesh_ros.hand.starts import start_from_points, start_from_view, wrist_frame
 from hand_mesh_ros.perception.estimate import HandViews
 from hand_mesh_ros.types import HandEstimate, ManoParameters, Side, View
 
@@ -21,19 +23,24 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LandmarkFitSettings:
-    """``world_sigma``: one sigma, metres, of the network's metric landmarks about their centre,
+    """How the fit weighs what it is given.
 
-    for one view; they guide the fingers that no second view resolves. ``max_residual``: a fit
-    whose median reprojection error exceeds this many sigmas is not believed. ``shape_memory``:
-    one sigma, in betas, that a track's shape is let change by from one frame to the next. ``sure_side``: log-odds of a side
-    below which both sides are tried.
+    ``world_sigma``: one sigma, metres, of the network's metric landmarks about their centre, for
+    one view; they guide the fingers that no second view resolves. ``max_residual``: a fit whose
+    median reprojection error exceeds this many sigmas is not believed. ``shape_memory``: one
+    sigma, in betas, that a track's shape is let change by from one frame to the next.
+    ``shape_sigma``: of the shape prior, below 1 because the errors of a view's landmarks are not
+    independent; less with one view, which sees size and distance as one.
+    ``sure_side``: log-odds of a side below which both sides are tried.
     """
 
     world_sigma: float = 0.015
     max_residual: float = 4.0
     shape_memory: float = 0.5
+    shape_sigma: float = 0.7
+    shape_sigma_one_view: float = 0.5
     sure_side: float = 2.0
-    options: solver.SolverOptions = field(default_factory=solver.SolverOptions)
+    options: SolverOptions = field(default_factory=SolverOptions)
 
 
 class LandmarkFit:
@@ -59,32 +66,38 @@ class LandmarkFit:
         made = [fit for fit in fits if fit is not None]
         if not made:
             return None
-        model, fit = min(made, key=lambda pair: pair[1].cost)
-        scaled = fit.residual_px / np.stack([v.sigma for v in hand.views])
+        model, best = min(made, key=lambda pair: float(pair[1].cost))
+        scaled = best.residual_px / np.stack([v.sigma for v in hand.views])
         if not np.median(scaled) < self.settings.max_residual:
             return None
-        return _to_estimate(model, hand, fit, scaled)
+        if not (best.plausible and np.isfinite(best.covariance).all()):
+            return None
+        return _to_estimate(model, hand, best, scaled)
 
-    def _fit(self, hand: HandViews, side: Side) -> tuple[HandModel, solver.Fit] | None:
+    def _fit(self, hand: HandViews, side: Side) -> tuple[HandModel, Fit] | None:
         views, model = hand.views, self.models[side]
-        prior = solver.default_prior(model, self.settings.options)
+        settings = self.settings
+        shape_sigma = settings.shape_sigma if len(views) > 1 else settings.shape_sigma_one_view
+        prior = default_prior(model, shape_sigma)
         last = hand.previous.estimate if hand.previous is not None else None
         if last is not None and last.side == side and len(last.view_indices) > 1:
-            prior = _remembered_shape(prior, last, self.settings.shape_memory)
+            sigma = np.full(10, self.settings.shape_memory)
+            prior = prior.times(BETAS, last.mano.betas, sigma)
         points = _triangulated(views)
         relative = self._relative(views, points)
         try:
             if points is not None:
-                start = solver.start_from_points(model, points, prior)
+                start = start_from_points(model, points, prior.mean)
             else:
                 view, world = views[0], relative[0].points
-                start = solver.start_from_view(model, view.camera, view.uv, world, prior)
+                start = start_from_view(model, view.camera, view.uv, world, prior.mean)
         except ValueError:  # too little of the palm was seen
             return None
-        observed = [solver.Landmarks2D(v.camera, v.uv, v.sigma) for v in views]
-        return model, solver.fit(model, observed, start, prior, relative, self.settings.options)
+        seen = tuple(Landmarks2D(v.camera, v.uv, v.sigma) for v in views)
+        observation = Observation(views=seen, relative=tuple(relative))
+        return model, fit(model, observation, prior, start, self.settings.options)
 
-    def _relative(self, views: Sequence[View], points: Array | None) -> list[solver.Relative3D]:
+    def _relative(self, views: Sequence[View], points: Array | None) -> list[Relative3D]:
         """Each view's metric landmarks in world axes, at the size that triangulation found."""
         sigma = np.full(21, self.settings.world_sigma * np.sqrt(len(views)))
         out = []
@@ -93,7 +106,7 @@ class LandmarkFit:
             if points is not None:
                 size, _, _ = procrustes(world, points, with_scale=True)
                 world = world * np.clip(size, 0.5, 2.0)
-            out.append(solver.Relative3D(world, sigma))
+            out.append(Relative3D(world, sigma))
         return out
 
 
@@ -104,24 +117,11 @@ def _triangulated(views: Sequence[View]) -> Array | None:
     return triangulate([v.camera for v in views], uv, sigma)
 
 
-def _remembered_shape(prior: solver.Prior, last: HandEstimate, sigma: float) -> solver.Prior:
-    """The population's shape prior times what the track's last frame says.
-
-    The product, not the last shape alone: a frame that misjudged the hand is forgotten again.
-    """
-    mean, spread = prior.mean.copy(), prior.sigma.copy()
-    precision = 1 / prior.sigma[BETAS] ** 2 + 1 / sigma**2
-    mean[BETAS] = (prior.mean[BETAS] / prior.sigma[BETAS] ** 2 + last.mano.betas / sigma**2) / (
-        precision
-    )
-    spread[BETAS] = 1 / np.sqrt(precision)
-    return solver.Prior(mean, spread)
-
-
 def _to_estimate(
-    model: HandModel, hand: HandViews, fit: solver.Fit, scaled: Array
+    model: HandModel, hand: HandViews, best: Fit, scaled: Array
 ) -> HandEstimate:
-    views, p = hand.views, fit.params
+    views, p = hand.views, best.params
+    widen = inflated(best)
     posed = forward(
         model,
         p[None, GLOBAL_ORIENT],
@@ -135,10 +135,10 @@ def _to_estimate(
     joint_confidence = 1 - np.prod(1 - presence[:, None] * agreement, axis=0)
     return HandEstimate(
         side=model.side,
-        joints=fit.joints,
-        covariance=fit.joint_covariance,
-        wrist=solver.wrist_frame(model, p),
-        wrist_covariance=fit.wrist_covariance,
+        joints=best.joints,
+        covariance=widen * best.joint_covariance,
+        wrist=wrist_frame(model, p),
+        wrist_covariance=widen * best.wrist_covariance,
         mano=ManoParameters(
             model_id=model.model_id,
             side=model.side,
@@ -152,11 +152,11 @@ def _to_estimate(
         joint_confidence=joint_confidence,
         # Landmarks carry no occlusion flag: a joint counts as seen where the fit explains it.
         visibility=(scaled < 3).mean(axis=0),
-        residual_px=fit.residual_px,
+        residual_px=best.residual_px,
         view_indices=tuple(v.index for v in views),
         scale_source="multi_view" if len(views) > 1 else "model_prior",
         vertices=posed.vertices[0],
-        converged=fit.converged,
+        converged=bool(best.converged),
     )
 
 

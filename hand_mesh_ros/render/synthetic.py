@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hand_mesh_ros.geometry.rotations import exp_so3
 from hand_mesh_ros.hand.kinematics import forward
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
-from hand_mesh_ros.hand.solver import wrist_frame
+from hand_mesh_ros.hand.starts import wrist_frame
 from hand_mesh_ros.render.backdrop import room
 from hand_mesh_ros.render.forearm import with_forearm
 from hand_mesh_ros.render.motion import HandPath

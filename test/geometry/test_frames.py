@@ -12,7 +12,7 @@ from hand_mesh_ros.geometry.rotations import exp_so3, rigid, transform_points
 from hand_mesh_ros.hand.kinematics import HAND_POSE, NUM_PARAMS, joints_and_jacobian
 from hand_mesh_ros.hand.limits import pose_limits
 from hand_mesh_ros.hand.model import load_hand_model
-from hand_mesh_ros.hand.solver import wrist_frame
+from hand_mesh_ros.hand.starts import wrist_frame
 from hand_mesh_ros.types import SIDES, Side
 
 

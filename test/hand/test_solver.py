@@ -9,7 +9,6 @@ import pytest
 
 from hand_mesh_ros.geometry.cameras import look_at, project
 from hand_mesh_ros.geometry.rotations import exp_so3, log_so3
-from hand_mesh_ros.hand import solver
 from hand_mesh_ros.hand.kinematics import (
     BETAS,
     GLOBAL_ORIENT,
@@ -22,10 +21,20 @@ from hand_mesh_ros.hand.landmarks import PALM, landmarks_and_jacobian
 from hand_mesh_ros.hand.limits import pose_limits
 from hand_mesh_ros.hand.mirror import mirror_params, mirror_points
 from hand_mesh_ros.hand.model import HandModel, Side, load_hand_model
+from hand_mesh_ros.hand.observations import (
+    Landmarks2D,
+    Observation,
+    Points3D,
+    Prior,
+    Relative3D,
+    default_prior,
+)
+from hand_mesh_ros.hand.solver import Fit, SolverOptions, fit, fit_batch
+from hand_mesh_ros.hand.starts import start_from_points, start_from_view, wrist_frame
 from hand_mesh_ros.types import SIDES, Camera
 
 CENTRE = np.array([0.1, -0.2, 0.4])
-OPTIONS = solver.SolverOptions()
+OPTIONS = SolverOptions()
 
 
 def cameras(count: int) -> list[Camera]:
@@ -43,15 +52,16 @@ def cameras(count: int) -> list[Camera]:
 def hand_of_the_prior(rng: np.random.Generator, side: Side = "right") -> np.ndarray:
     """Parameters (61,) drawn from the solver's own prior, inside the joint limits."""
     model = load_hand_model(side=side)
-    prior = solver.default_prior(model, OPTIONS)
+    prior = default_prior(model)
+    sigma = 1 / np.sqrt(np.diag(prior.precision))
     params = np.zeros(NUM_PARAMS)
     lower, upper = pose_limits(side)
-    pose = rng.normal(prior.mean[HAND_POSE], prior.sigma[HAND_POSE])
+    pose = rng.normal(prior.mean[HAND_POSE], sigma[HAND_POSE])
     while (outside := (pose < lower) | (pose > upper)).any():
-        again = rng.normal(prior.mean[HAND_POSE], prior.sigma[HAND_POSE])
+        again = rng.normal(prior.mean[HAND_POSE], sigma[HAND_POSE])
         pose = np.where(outside, again, pose)
     params[HAND_POSE] = pose
-    params[BETAS] = rng.normal(prior.mean[BETAS], prior.sigma[BETAS])
+    params[BETAS] = rng.normal(prior.mean[BETAS], sigma[BETAS])
     params[GLOBAL_ORIENT] = log_so3(exp_so3(rng.normal(0, 2, 3)))
     middle = joints_and_jacobian(model, params[None])[0][0].mean(0)
     params[TRANSL] = CENTRE + rng.normal(0, 0.03, 3) - middle
@@ -72,7 +82,7 @@ def seen(
     views: list[Camera],
     sigma: float,
     rng: np.random.Generator | None = None,
-) -> list[solver.Landmarks2D]:
+) -> list[Landmarks2D]:
     """Landmarks in every view, with Gaussian noise of the sigma they claim if there is a rng."""
     points = landmarks_of(model, params)
     observed = []
@@ -80,22 +90,22 @@ def seen(
         uv = project(camera, points)
         if rng is not None:
             uv = uv + rng.normal(0, sigma, uv.shape)
-        observed.append(solver.Landmarks2D(camera, uv, np.full(21, sigma)))
+        observed.append(Landmarks2D(camera, uv, np.full(21, sigma)))
     return observed
 
 
 def fitted(
-    model: HandModel, params: np.ndarray, observed: list[solver.Landmarks2D], start_noise: float = 0
-) -> solver.Fit:
-    prior = solver.default_prior(model, OPTIONS)
+    model: HandModel, params: np.ndarray, observed: list[Landmarks2D], start_noise: float = 0
+) -> Fit:
+    prior = default_prior(model)
     points = landmarks_of(model, params)
     points = points + np.random.default_rng(0).normal(0, 1, points.shape) * start_noise
-    start = solver.start_from_points(model, points, prior)
-    return solver.fit(model, observed, start, prior)
+    start = start_from_points(model, points, prior.mean)
+    return fit(model, Observation(tuple(observed)), prior, start)
 
 
-def worst_mm(fit: solver.Fit, model: HandModel, params: np.ndarray) -> float:
-    return 1e3 * float(np.linalg.norm(fit.joints - joints_of(model, params), axis=-1).max())
+def worst_mm(result: Fit, model: HandModel, params: np.ndarray) -> float:
+    return 1e3 * float(np.linalg.norm(result.joints - joints_of(model, params), axis=-1).max())
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -103,11 +113,11 @@ def worst_mm(fit: solver.Fit, model: HandModel, params: np.ndarray) -> float:
 def test_exact_landmarks_give_exact_joints(side: Side, seed: int) -> None:
     model = load_hand_model(side=side)
     truth = hand_of_the_prior(np.random.default_rng(seed), side)
-    fit = fitted(model, truth, seen(model, truth, cameras(4), sigma=0.02), start_noise=0.01)
-    assert worst_mm(fit, model, truth) < 0.5
-    assert fit.residual_px.shape == (4, 21)
-    assert fit.residual_px.max() < 0.2
-    assert fit.converged
+    result = fitted(model, truth, seen(model, truth, cameras(4), sigma=0.02), start_noise=0.01)
+    assert worst_mm(result, model, truth) < 0.5
+    assert result.residual_px.shape == (4, 21)
+    assert result.residual_px.max() < 0.2
+    assert result.converged
 
 
 def test_errors_are_as_large_as_the_covariances_say() -> None:
@@ -121,13 +131,13 @@ def test_errors_are_as_large_as_the_covariances_say() -> None:
         rng = np.random.default_rng(100 + seed)
         truth = hand_of_the_prior(rng)
         observed = seen(model, truth, cameras(2 + seed % 3), sigma=4.0, rng=rng)
-        fit = fitted(model, truth, observed, start_noise=0.005)
-        error = fit.joints - joints_of(model, truth)
-        whitened = np.linalg.solve(fit.joint_covariance, error[..., None])[..., 0]
+        result = fitted(model, truth, observed, start_noise=0.005)
+        error = result.joints - joints_of(model, truth)
+        whitened = np.linalg.solve(result.joint_covariance, error[..., None])[..., 0]
         joint.append((error * whitened).sum(-1) / 3)
-        R = exp_so3(truth[GLOBAL_ORIENT]) @ exp_so3(fit.params[GLOBAL_ORIENT]).T
+        R = exp_so3(truth[GLOBAL_ORIENT]) @ exp_so3(result.params[GLOBAL_ORIENT]).T
         turned = log_so3(R)
-        C = fit.wrist_covariance
+        C = result.wrist_covariance
         wrist_position.append(error[0] @ np.linalg.solve(C[:3, :3], error[0]) / 3)
         wrist_rotation.append(turned @ np.linalg.solve(C[3:, 3:], turned) / 3)
     assert 0.5 < np.mean(joint) < 1.6
@@ -140,8 +150,8 @@ def test_covariances_are_covariances() -> None:
     truth = hand_of_the_prior(rng)
     few = fitted(model, truth, seen(model, truth, cameras(2), 2.0, rng))
     many = fitted(model, truth, seen(model, truth, cameras(4), 2.0, rng))
-    for fit in (few, many):
-        for C in (fit.covariance, fit.wrist_covariance, *fit.joint_covariance):
+    for result in (few, many):
+        for C in (result.covariance, result.wrist_covariance, *result.joint_covariance):
             np.testing.assert_allclose(C, C.T, atol=1e-12)
             assert np.linalg.eigvalsh(C).min() > 0
     spread = [np.trace(f.joint_covariance, axis1=1, axis2=2) for f in (few, many)]
@@ -157,11 +167,11 @@ def test_one_view_and_relative_landmarks(side: Side, seed: int) -> None:
     (observed,) = seen(model, truth, [camera], 1.0, rng)
     points = landmarks_of(model, truth)
     guess = points - points.mean(0) + rng.normal(0, 0.004, points.shape)
-    relative = solver.Relative3D(guess, np.full(21, 0.006))
-    prior = solver.default_prior(model, OPTIONS)
-    start = solver.start_from_view(model, camera, observed.uv, guess, prior)
-    fit = solver.fit(model, [observed], start, prior, [relative])
-    error = (fit.joints - joints_of(model, truth)) @ camera.T_camera_world[:3, :3].T
+    relative = Relative3D(guess, np.full(21, 0.006))
+    prior = default_prior(model)
+    start = start_from_view(model, camera, observed.uv, guess, prior.mean)
+    result = fit(model, Observation((observed,), relative=(relative,)), prior, start)
+    error = (result.joints - joints_of(model, truth)) @ camera.T_camera_world[:3, :3].T
     ray = joints_of(model, truth) - camera.centre
     ray = ray @ camera.T_camera_world[:3, :3].T
     along = (error * ray).sum(-1) / np.linalg.norm(ray, axis=-1)
@@ -187,7 +197,7 @@ def test_left_hands_are_mirrored_right_hands(seed: int) -> None:
         K[0, 2] = o.camera.width - 1 - K[0, 2]
         camera = replace(o.camera, K=K, T_camera_world=M @ o.camera.T_camera_world @ M)
         uv = np.stack([o.camera.width - 1 - o.uv[:, 0], o.uv[:, 1]], -1)
-        flipped.append(solver.Landmarks2D(camera, uv, o.sigma))
+        flipped.append(Landmarks2D(camera, uv, o.noise))
     a = fitted(right, truth, observed)
     b = fitted(left, mirror_params(truth), flipped)
     np.testing.assert_allclose(b.joints, mirror_points(a.joints), atol=1e-6)
@@ -214,39 +224,40 @@ def test_unseen_landmarks_are_ignored() -> None:
     observed[0].uv[[4, 8, 9]] = np.nan
     observed[1].uv[[8, 16]] = np.nan
     observed[2].uv[8] = np.nan  # seen by nobody
-    fit = fitted(model, truth, observed)
-    error = 1e3 * np.linalg.norm(fit.joints - joints_of(model, truth), axis=-1)
+    result = fitted(model, truth, observed)
+    error = 1e3 * np.linalg.norm(result.joints - joints_of(model, truth), axis=-1)
     assert np.delete(error, 8).max() < 1.0
-    assert np.isnan(fit.residual_px).sum() == 6
-    spread = np.trace(fit.joint_covariance, axis1=1, axis2=2)
+    assert np.isnan(result.residual_px).sum() == 6
+    spread = np.trace(result.joint_covariance, axis1=1, axis2=2)
     assert spread[8] > 4 * spread[12]
 
 
 def test_a_start_needs_the_palm() -> None:
-    model, prior = load_hand_model(), solver.default_prior(load_hand_model(), OPTIONS)
+    model, prior = load_hand_model(), default_prior(load_hand_model())
     points = landmarks_of(model, hand_of_the_prior(np.random.default_rng(1)))
     points[PALM[2:]] = np.nan
     with pytest.raises(ValueError, match="palm"):
-        solver.start_from_points(model, points, prior)
+        start_from_points(model, points, prior.mean)
 
 
 def test_a_known_shape_is_kept() -> None:
     model, rng = load_hand_model(), np.random.default_rng(5)
     truth = hand_of_the_prior(rng)
-    prior = solver.with_fixed_shape(solver.default_prior(model, OPTIONS), truth[BETAS])
-    start = solver.start_from_points(model, landmarks_of(model, truth), prior)
-    fit = solver.fit(model, seen(model, truth, cameras(2), 3.0, rng), start, prior)
-    assert np.abs(fit.params[BETAS] - truth[BETAS]).max() < 0.1
+    prior = default_prior(model).with_shape(truth[BETAS], 0.02**2 * np.eye(10))
+    start = start_from_points(model, landmarks_of(model, truth), prior.mean)
+    observed = Observation(tuple(seen(model, truth, cameras(2), 3.0, rng)))
+    result = fit(model, observed, prior, start)
+    assert np.abs(result.params[BETAS] - truth[BETAS]).max() < 0.1
 
 
 @pytest.mark.parametrize("side", SIDES)
 def test_wrist_axes_point_the_same_ways_on_both_hands(side: Side) -> None:
     model, rng = load_hand_model(side=side), np.random.default_rng(8)
-    flat = solver.wrist_frame(model, np.zeros(NUM_PARAMS))
+    flat = wrist_frame(model, np.zeros(NUM_PARAMS))
     assert flat[1, 2] > 0.85, "z is not out of the back (+y of the canonical hand)"
     for _ in range(5):
         params = hand_of_the_prior(rng, side)
-        T = solver.wrist_frame(model, params)
+        T = wrist_frame(model, params)
         joints = joints_of(model, params)
         np.testing.assert_allclose(T[:3, :3].T @ T[:3, :3], np.eye(3), atol=1e-12)
         assert np.linalg.det(T[:3, :3]) > 0
@@ -269,3 +280,91 @@ def test_landmark_jacobian_equals_differences(side: Side) -> None:
         ahead = landmarks_and_jacobian(model, params + step)[0]
         behind = landmarks_and_jacobian(model, params - step)[0]
         np.testing.assert_allclose(jacobian[..., i], (ahead - behind) / 2e-6, atol=1e-7)
+
+
+def drawn_problem(
+    count: int, seed: int
+) -> tuple[HandModel, list[Observation], list[Prior], np.ndarray]:
+    """Hands that mix every kind of observation: views with depth, 3D points, relative points."""
+    model, rng = load_hand_model(), np.random.default_rng(seed)
+    observations, priors, starts = [], [], []
+    for i in range(count):
+        truth = hand_of_the_prior(rng)
+        points = landmarks_of(model, truth)
+        views = seen(model, truth, cameras(1 + i % 4), 2.0, rng)
+        camera = views[0].camera
+        depth = (points @ camera.T_camera_world[:3, :3].T + camera.T_camera_world[:3, 3])[:, 2]
+        depth = np.where(rng.uniform(size=21) < 0.3, np.nan, depth + rng.normal(0, 0.005, 21))
+        views[0] = replace(views[0], depth=depth, depth_sigma=np.full(21, 0.005))
+        noise = np.tile(np.diag([0.01, 0.02, 0.03]) ** 2, (21, 1, 1))
+        known = Points3D(points + rng.normal(0, 0.01, (21, 3)), noise) if i % 2 else None
+        guess = points + rng.normal(0, 0.01, (21, 3)) + rng.normal(0, 1, 3)
+        relative = (Relative3D(guess, np.full(21, 0.01)),) * (i % 3)
+        observations.append(Observation(tuple(views), known, relative))
+        priors.append(default_prior(model))
+        starts.append(truth + rng.normal(0, 0.05, NUM_PARAMS))
+    return model, observations, priors, np.stack(starts)
+
+
+def test_torch_batches_equal_numpy_hands() -> None:
+    import torch
+
+    model, observations, priors, starts = drawn_problem(6, seed=21)
+    alone = [fit(model, *hand) for hand in zip(observations, priors, starts, strict=True)]
+    numpy_batch = fit_batch(model, observations, priors, starts)
+    double = fit_batch(model, observations, priors, starts, reference=torch.zeros(1).double())
+    single = fit_batch(model, observations, priors, starts, reference=torch.zeros(1))
+    for i, one in enumerate(alone):
+        np.testing.assert_allclose(numpy_batch[i].joints, one.joints, atol=1e-4)
+        np.testing.assert_allclose(double[i].joints, numpy_batch[i].joints, atol=1e-7)
+        np.testing.assert_allclose(double[i].covariance, numpy_batch[i].covariance, atol=1e-7)
+        np.testing.assert_allclose(single[i].joints, one.joints, atol=1e-3)
+
+
+def test_normal_equations_are_those_of_the_residuals() -> None:
+    """H and g against finite differences of the cost, far inside the cutoff (no outlier)."""
+    from hand_mesh_ros.hand.observations import pack
+    from hand_mesh_ros.hand.residuals import normal_equations, residuals
+
+    model, observations, priors, starts = drawn_problem(4, seed=5)
+    problem = pack(model, observations, priors)
+    wide = np.full(4, 1e3)
+    normal = normal_equations(problem, residuals(model, problem, starts), wide)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        step = rng.normal(0, 1e-6, starts.shape)
+        costs = [
+            normal_equations(problem, residuals(model, problem, starts + s * step), wide).cost
+            for s in (1, -1)
+        ]
+        np.testing.assert_allclose((normal.g * step).sum(-1), (costs[0] - costs[1]) / 2, rtol=1e-4)
+
+
+def test_depth_places_a_single_view() -> None:
+    model, rng = load_hand_model(), np.random.default_rng(31)
+    truth, (camera,) = hand_of_the_prior(rng), cameras(1)
+    points = landmarks_of(model, truth)
+    (view,) = seen(model, truth, [camera], 1.0, rng)
+    depth = (points @ camera.T_camera_world[:3, :3].T + camera.T_camera_world[:3, 3])[:, 2]
+    depth[::3] = np.nan  # holes
+    depth[4] -= 0.3  # an object in front
+    with_depth = replace(view, depth=depth, depth_sigma=np.full(21, 0.004))
+    results = []
+    for observed in (view, with_depth):
+        start = start_from_points(model, points + [0, 0, 0.02], default_prior(model).mean)
+        results.append(fit(model, Observation((observed,)), default_prior(model), start))
+    error = (results[1].joints - joints_of(model, truth)).mean(0)
+    assert abs(error @ camera.T_camera_world[2, :3]) < 0.005
+    spread = [np.trace(r.wrist_covariance[:3, :3]) for r in results]
+    assert spread[1] < 0.2 * spread[0]
+
+
+def test_nothing_seen_is_a_wide_hand_and_wild_betas_are_flagged() -> None:
+    model, prior = load_hand_model(), default_prior(load_hand_model())
+    empty = fit(model, Observation(), prior, prior.mean)
+    assert np.sqrt(empty.wrist_covariance[0, 0]) > 5
+    huge = Points3D(3 * joints_of(model, prior.mean), np.full(21, 1e-4))
+    wild = fit(model, Observation(points=huge), prior, prior.mean)
+    assert not wild.plausible
+    with pytest.raises(ValueError, match="finite"):
+        fit(model, Observation(), prior, np.full(NUM_PARAMS, np.nan))

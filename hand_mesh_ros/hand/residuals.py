@@ -1,0 +1,205 @@
+"""The one definition of the solver's residuals and normal equations; NumPy or torch.
+
+Everything observed acts on the 21 landmarks. So the residuals are first gathered at each landmark,
+as a 3x3 information matrix and a 3-vector, over all views, depths and points; only then the chain
+rule takes them to the 61 parameters. The cost does not grow with the number of views.
+
+A point of D whitened residuals r weighs as an inlier of a mixture with a flat outlier class,
+
+    rho(r) = -log(exp(-|r|^2 / 2) + exp(-c^2 / 2)),    weight = 1 / (1 + exp((|r|^2 - c^2) / 2)),
+
+so that inliers count in full (their covariance stays honest) and points beyond c sigmas not at
+all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hand_mesh_ros.geometry.arrays import AnyArray, eye, namespace
+from hand_mesh_ros.geometry.projection import project_arrays
+from hand_mesh_ros.hand.kinematics import HAND_POSE
+from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
+from hand_mesh_ros.hand.model import HandModel
+from hand_mesh_ros.hand.observations import Problem
+
+# Joint limits yield like springs: one unit of cost at this excess, radians.
+LIMIT_SIGMA = 0.06
+
+
+class Whitened(NamedTuple):
+    """Residuals in units of sigma, with their derivative by the landmark's position.
+
+    ``residual`` (B, ..., 21, D), ``jacobian`` (B, ..., 21, D, 3), ``seen`` (B, ..., 21) in {0, 1}.
+    """
+
+    residual: AnyArray
+    jacobian: AnyArray
+    seen: AnyArray
+
+
+class Residuals(NamedTuple):
+    """Everything at one set of parameters (B, 61)."""
+
+    params: AnyArray
+    landmarks: AnyArray  # (B, 21, 3)
+    jacobian: AnyArray  # (B, 21, 3, 61)
+    uv: AnyArray  # (B, V, 21, 2) or None: where the landmarks project to
+    absolute: tuple[Whitened, ...]
+    relative: AnyArray  # (B, M, 21, 3) or None: landmarks minus relative points, metres
+
+
+class Normal(NamedTuple):
+    """Normal equations: H (B, 61, 61), g (B, 61), and the cost (B,)."""
+
+    H: AnyArray
+    g: AnyArray
+    cost: AnyArray
+
+
+def residuals(model: HandModel, problem: Problem, params: AnyArray) -> Residuals:
+    """Landmarks, and how far they are from what was observed."""
+    xp = namespace(params)
+    landmarks, jacobian = landmarks_and_jacobian(model, params)
+    absolute: list[Whitened] = []
+    uv = None
+    if problem.cameras is not None:
+        projected = project_arrays(problem.cameras, landmarks[:, None])
+        uv = projected.uv
+        whiten = problem.whiten
+        residual = (whiten @ (uv - problem.uv)[..., None])[..., 0]
+        seen = xp.astype((whiten[..., 0, 0] > 0) & projected.valid, params.dtype)
+        absolute.append(Whitened(residual, whiten @ projected.jacobian, seen))
+        if problem.depth is not None:
+            weight = problem.depth_weight
+            axis = problem.cameras.R[..., 2:3, :]  # of the optical axis, (B, V, 1, 3)
+            absolute.append(
+                Whitened(
+                    ((projected.depth - problem.depth) * weight)[..., None],
+                    weight[..., None, None] * axis[:, :, None],
+                    xp.astype(weight > 0, params.dtype),
+                )
+            )
+    if problem.points is not None:
+        whiten = problem.points_whiten
+        residual = (whiten @ (landmarks - problem.points)[..., None])[..., 0]
+        absolute.append(
+            Whitened(residual, whiten, xp.astype(whiten[..., 0, 0] > 0, params.dtype))
+        )
+    relative = None if problem.relative is None else landmarks[:, None] - problem.relative
+    return Residuals(params, landmarks, jacobian, uv, tuple(absolute), relative)
+
+
+def normal_equations(problem: Problem, r: Residuals, cutoff: AnyArray) -> Normal:
+    """Gauss-Newton's H, g and the cost, with outliers beyond ``cutoff`` (B,) sigmas let go."""
+    xp = namespace(r.params)
+    batch = len(r.params)
+    information = None  # (B, 21, 3, 3) at the landmarks
+    pull = None  # (B, 21, 3)
+    cost = 0.0 * cutoff
+    for part in r.absolute:
+        weight, loss = _mixture(part, cutoff)
+        J = xp.reshape(part.jacobian, (batch, -1, 21, *part.jacobian.shape[-2:]))
+        e = xp.reshape(part.residual, (batch, -1, 21, part.residual.shape[-1]))
+        Jt = xp.matrix_transpose(J) * xp.reshape(weight, (batch, -1, 21))[..., None, None]
+        info, force = xp.sum(Jt @ J, axis=1), xp.sum(Jt @ e[..., None], axis=1)[..., 0]
+        information = info if information is None else information + info
+        pull = force if pull is None else pull + force
+        cost = cost + loss
+    H, g = problem.prior_precision, _times(problem.prior_precision, r.params - problem.prior_mean)
+    cost = cost + 0.5 * xp.sum(g * (r.params - problem.prior_mean), axis=-1)
+    J = xp.reshape(r.jacobian, (batch, 63, -1))
+    if information is not None:
+        IJ = xp.reshape(information @ r.jacobian, (batch, 63, -1))
+        H = H + xp.matrix_transpose(J) @ IJ
+        g = g + _times(xp.matrix_transpose(J), xp.reshape(pull, (batch, 63)))
+    if r.relative is not None:
+        H, g, loss = _relative(problem, r, cutoff, H, g)
+        cost = cost + loss
+    return _with_limits(problem, r.params, H, g, cost)
+
+
+def _mixture(part: Whitened, cutoff: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """Weights (B, ..., 21) and summed losses (B,) of the outlier mixture."""
+    xp = namespace(cutoff)
+    square = xp.sum(part.residual * part.residual, axis=-1)
+    limit = xp.reshape(cutoff * cutoff, (-1,) + (1,) * (square.ndim - 1))
+    # Shifted so that a perfect fit costs nothing and no exponent overflows.
+    excess = xp.clip(0.5 * (square - limit), -40.0, 40.0)
+    weight = part.seen / (1 + xp.exp(excess))
+    loss = 0.5 * limit - _softplus(-0.5 * (square - limit))
+    return weight, xp.sum(xp.reshape(part.seen * loss, (len(square), -1)), axis=-1)
+
+
+def _softplus(x: AnyArray) -> AnyArray:
+    xp = namespace(x)
+    return xp.maximum(x, 0 * x) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def _relative(
+    problem: Problem, r: Residuals, cutoff: AnyArray, H: AnyArray, g: AnyArray
+) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """Add the sets of points that are known up to a common shift.
+
+    The best shift is the weighted mean of the differences; eliminating it (Schur complement) takes
+    a rank-3 term a^T a / sum(w) from the information that the points would have had.
+    """
+    xp = namespace(H)
+    batch, sets = r.relative.shape[:2]
+    precision = problem.relative_weight**2
+    mean = _mean(r.relative, precision)
+    first = Whitened(
+        (r.relative - mean[:, :, None]) * problem.relative_weight[..., None],
+        None,
+        xp.astype(precision > 0, H.dtype),
+    )
+    weight, loss = _mixture(first, cutoff)
+    precision = precision * weight
+    mean = _mean(r.relative, precision)
+    J = r.jacobian
+    total = xp.sum(precision, axis=1)
+    H = H + xp.matrix_transpose(xp.reshape(J, (batch, 63, -1))) @ xp.reshape(
+        total[..., None, None] * J, (batch, 63, -1)
+    )
+    force = precision[..., None] * (r.relative - mean[:, :, None])
+    J63 = xp.reshape(J, (batch, 63, -1))
+    summed = xp.reshape(xp.sum(force, axis=1), (batch, 63))
+    g = g + _times(xp.matrix_transpose(J63), summed)
+    # (B, M, 21) @ (B, 21, 3 * 61): the weighted sum of the landmarks' Jacobians, a set each.
+    a = precision @ xp.reshape(J, (batch, 21, -1))
+    a = xp.reshape(a, (batch, sets, 3, -1))
+    norm = xp.sum(precision, axis=-1)
+    norm = xp.where(norm > 0, norm, xp.ones_like(norm))
+    a = xp.reshape(a / xp.sqrt(norm)[..., None, None], (batch, 3 * sets, -1))
+    return H - xp.matrix_transpose(a) @ a, g, loss
+
+
+def _mean(differences: AnyArray, precision: AnyArray) -> AnyArray:
+    """Weighted mean (B, M, 3) over the landmarks; zero where nothing weighs."""
+    xp = namespace(differences)
+    total = xp.sum(precision, axis=-1)
+    total = xp.where(total > 0, total, xp.ones_like(total))
+    return xp.sum(precision[..., None] * differences, axis=-2) / total[..., None]
+
+
+def _with_limits(
+    problem: Problem, params: AnyArray, H: AnyArray, g: AnyArray, cost: AnyArray
+) -> Normal:
+    xp = namespace(params)
+    pose = params[:, HAND_POSE]
+    zero = 0 * pose
+    excess = xp.minimum(pose - problem.lower, zero) + xp.maximum(pose - problem.upper, zero)
+    stiff = xp.astype(excess != 0, params.dtype) / LIMIT_SIGMA**2
+    spring = xp.concat([0 * params[:, :3], stiff, 0 * params[:, 48:]], axis=1)
+    bent = xp.concat([0 * params[:, :3], excess, 0 * params[:, 48:]], axis=1)
+    cost = cost + 0.5 * xp.sum(spring * bent * bent, axis=-1)
+    return Normal(H + _diagonal(spring), g + spring * bent, cost)
+
+
+def _diagonal(values: AnyArray) -> AnyArray:
+    """Diagonal matrices (B, N, N) of (B, N)."""
+    return values[:, :, None] * eye(values.shape[-1], values)
+
+
+def _times(matrix: AnyArray, vector: AnyArray) -> AnyArray:
+    return (matrix @ vector[..., None])[..., 0]
