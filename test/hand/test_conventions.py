@@ -39,11 +39,12 @@ OPENXR_ORDER = (
 
 @pytest.fixture(scope="module", params=["right", "left"])
 def model(request: pytest.FixtureRequest) -> HandModel:
-    """A hand with pose correctives, a mean pose and pose components, as MANO has."""
+    """A hand as MANO's: pose correctives, mean pose, pose components, a wrist beside the x axis."""
     rng = np.random.default_rng(2)
     free = load_hand_model(side=request.param)
     return replace(
         free,
+        v_template=free.v_template + [0.0, 0.0064, 0.0062],
         posedirs=rng.normal(0, 5e-4, free.posedirs.shape),
         hands_mean=rng.normal(0, 0.2, 45),
         hands_components=np.linalg.qr(rng.normal(size=(45, 45)))[0],
