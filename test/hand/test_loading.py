@@ -18,7 +18,9 @@ import pytest
 import scipy.sparse
 import torch
 
+from hand_mesh_ros.geometry.rotations import log_so3
 from hand_mesh_ros.hand import loading
+from hand_mesh_ros.hand.kinematics import forward
 from hand_mesh_ros.hand.layout import TIP_SETS
 from hand_mesh_ros.hand.model import HandModel, load_hand_model, smplx_max_difference
 from hand_mesh_ros.hand.unpickle import RefusedPickleError, load_pickle, plain
@@ -217,6 +219,20 @@ def test_published_layout(shared_data: Path, name: str) -> None:
     assert model.hands_components is not None and model.hands_components.shape == (6, 45)
     for hand in (model, load_hand_model(shared_data / "parity" / name, side="left")):
         assert smplx_max_difference(hand) < 1e-5
+
+
+def test_hand_of_a_checkpoint_is_the_one_its_network_poses(shared_data: Path) -> None:
+    """HaMeR's own vertices and joints, from its rotation matrices through our axis-angles."""
+    model = load_hand_model(shared_data / "parity" / "hamer_tiny.pt")
+    with np.load(shared_data / "parity" / "hamer_tiny_io.npz") as io_arrays:
+        arrays = {key: io_arrays[key].astype(float) for key in io_arrays if "pred_" in key}
+    orient, pose = (
+        log_so3(arrays[f"pred_mano_params.{name}"]).reshape(2, -1)
+        for name in ("global_orient", "hand_pose")
+    )
+    posed = forward(model, orient, pose, arrays["pred_mano_params.betas"], np.zeros((2, 3)))
+    np.testing.assert_allclose(posed.vertices, arrays["pred_vertices"], atol=1e-5)
+    np.testing.assert_allclose(posed.joints, arrays["pred_keypoints_3d"], atol=1e-5)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
