@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.hand.unpickle import Box, Call, RefusedPickleError, load_pickle
+from hand_mesh_ros.hand.stand_ins import Box, Call, RefusedPickleError
+from hand_mesh_ros.hand.unpickle import load_pickle
 
 # Libraries whose objects are found beside the weights and are of no use here.
 _CONFIGURATION: Final = frozenset(

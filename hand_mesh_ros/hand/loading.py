@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from hand_mesh_ros.hand.layout import NUM_BETAS, PARENTS, TIP_SETS
 from hand_mesh_ros.hand.mirror import mirror_model
 from hand_mesh_ros.hand.model import FREE_HAND, FloatArray, HandModel, IntArray, Side
-from hand_mesh_ros.hand.unpickle import RefusedPickleError, load_pickle, plain
+from hand_mesh_ros.hand.stand_ins import RefusedPickleError, plain
+from hand_mesh_ros.hand.unpickle import load_pickle
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -23,7 +23,8 @@ from hand_mesh_ros.hand import loading
 from hand_mesh_ros.hand.kinematics import forward
 from hand_mesh_ros.hand.layout import TIP_SETS
 from hand_mesh_ros.hand.model import HandModel, load_hand_model, smplx_max_difference
-from hand_mesh_ros.hand.unpickle import RefusedPickleError, load_pickle, plain
+from hand_mesh_ros.hand.stand_ins import RefusedPickleError, plain
+from hand_mesh_ros.hand.unpickle import load_pickle
 
 Arrays = dict[str, Any]
 
@@ -357,10 +358,12 @@ def test_arrays_of_anything_but_numbers_are_refused() -> None:
         plain([[1.0, 2.0]])
     matrix = pickle.dumps(scipy.sparse.csc_matrix(np.eye(3)), protocol=2)
     np.testing.assert_array_equal(plain(load_pickle(io.BytesIO(matrix))), np.eye(3))
-    sparse = scipy.sparse.csc_matrix(np.eye(3))
-    sparse.indices = np.array([0, 1, 7])
-    with pytest.raises(RefusedPickleError):
-        plain(load_pickle(io.BytesIO(pickle.dumps(sparse, protocol=2))))
+    for part, numbers in (("indices", [0, 1, 7]), ("indices", [0, 1, -1]), ("indptr", [0, 1, 2, 4]),
+                          ("indptr", [0, 1 << 40, 2, 3]), ("indptr", [0, 3])):  # fmt: skip
+        sparse = scipy.sparse.csc_matrix(np.eye(3))
+        setattr(sparse, part, np.array(numbers))
+        with pytest.raises(RefusedPickleError):
+            plain(load_pickle(io.BytesIO(pickle.dumps(sparse, protocol=2))))
 
 
 @pytest.mark.parametrize("byte_order", ["<", ">"])
