@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 ImageArray = NDArray[np.uint8]
+DepthArray = NDArray[np.float32]
 Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("left", "right")
 DistortionModel = Literal["none", "plumb_bob", "rational_polynomial", "thin_prism", "equidistant"]
@@ -61,11 +62,16 @@ class Camera:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One image of one camera, (H, W, 3) uint8 RGB, with its capture time in nanoseconds."""
+    """One image of one camera, (H, W, 3) uint8 RGB, with its capture time in nanoseconds.
+
+    ``depth`` (H, W), of the same pixels, is metres along the optical axis; 0, NaN and infinity
+    say that it is unknown. None without a depth camera.
+    """
 
     camera: Camera
     stamp_ns: int
     image: ImageArray
+    depth: DepthArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +103,9 @@ class View:
     ``uv`` (21, 2) distorted pixels; ``sigma`` (21,) one standard deviation per axis in pixels;
     ``world`` (21, 3) metric landmarks relative to each other, in this camera's optical axes (their
     origin is meaningless); ``presence`` and ``right`` (probability of a right hand) in [0, 1];
-    ``roi`` (4,) centre u, centre v, side in pixels, rotation in radians.
+    ``roi`` (4,) centre u, centre v, side in pixels, rotation in radians. ``depth`` (21,) of the
+    landmarks along the optical axis in metres, with ``depth_sigma`` (21,), NaN where a depth image
+    does not tell; None without one.
     """
 
     index: int
@@ -109,6 +117,8 @@ class View:
     right: float
     roi: FloatArray
     frame: Frame | None = None
+    depth: FloatArray | None = None
+    depth_sigma: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -30,14 +30,29 @@ def room(camera: Camera, seed: int) -> ImageArray:
 
     distance, sides = _box(camera.centre, direction)
     point = camera.centre + distance[..., None] * direction
-    desk_t = (_DESK_TOP - camera.centre[2]) / np.minimum(direction[..., 2], -1e-6)
+    on_desk, desk_t = _desk(camera.centre, direction, distance)
     desk_point = camera.centre + desk_t[..., None] * direction
-    on_desk = (direction[..., 2] < 0) & (desk_t < distance) & (desk_point[..., 0] > _DESK_EDGE)
 
     wall = _walls(point, sides, wall_tone, stripe, noise)
     return np.asarray(
         255 * to_srgb(np.where(on_desk[..., None], _planks(desk_point, wood, noise), wall)) + 0.5
     ).astype(np.uint8)
+
+
+def room_depth(camera: Camera) -> NDArray[np.float32]:
+    """Depth of the empty room along the optical axis, (H, W) metres."""
+    direction = _pixel_rays(camera)
+    distance, _ = _box(camera.centre, direction)
+    on_desk, desk_t = _desk(camera.centre, direction, distance)
+    axis = camera.T_camera_world[2, :3]
+    return np.asarray(np.where(on_desk, desk_t, distance) * (direction @ axis), dtype=np.float32)
+
+
+def _desk(eye: FloatArray, direction: NDArray, distance: NDArray) -> tuple[NDArray, NDArray]:
+    """Which pixels see the desk, and how far along their rays its plane is."""
+    t = (_DESK_TOP - eye[2]) / np.minimum(direction[..., 2], -1e-6)
+    x = eye[0] + t * direction[..., 0]
+    return (direction[..., 2] < 0) & (t < distance) & (x > _DESK_EDGE), t
 
 
 def _pixel_rays(camera: Camera) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.rotations import transform_points
-from hand_mesh_ros.render.rasteriser import rasterise_region
+from hand_mesh_ros.render.rasteriser import rasterise, rasterise_region
 from hand_mesh_ros.types import Camera, FloatArray, ImageArray
 
 # How far light bleeds through skin beyond the terminator, per colour (a cosine).
@@ -186,6 +186,13 @@ def draw(
     colour = to_srgb(mean[..., :3] / np.maximum(alpha, 1e-6)[..., None])
     window = slice(first_row, first_row + rows), slice(first_column, first_column + columns)
     return Layer(colour, alpha, window)
+
+
+def depth_of(camera: Camera, surface: Surface) -> NDArray[np.float32]:
+    """Depth (H, W) along the optical axis of what the camera sees first, inf beside the surface."""
+    depth = transform_points(camera.T_camera_world, surface.vertices)[:, 2]
+    uv, size = project(camera, surface.vertices), (camera.width, camera.height)
+    return rasterise(uv, depth, surface.faces, *size).depth
 
 
 def composite(image: ImageArray, layer: Layer | None) -> None:

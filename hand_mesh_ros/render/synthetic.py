@@ -12,12 +12,14 @@ from hand_mesh_ros.geometry.rotations import exp_so3
 from hand_mesh_ros.hand.kinematics import forward
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.hand.starts import wrist_frame
-from hand_mesh_ros.render.backdrop import room
+from hand_mesh_ros.render.backdrop import room, room_depth
+from hand_mesh_ros.render.depth_sensor import DepthSensor
 from hand_mesh_ros.render.forearm import with_forearm
 from hand_mesh_ros.render.motion import HandPath
 from hand_mesh_ros.render.shading import (
     Surface,
     composite,
+    depth_of,
     draw,
     highlight,
     illuminate,
@@ -46,8 +48,9 @@ class SyntheticCell:
 
     ``cameras`` cameras stand on an arc in front of the person, 0.7 to 0.84 m from the middle of
     the working volume. ``hands`` are the sides shown. ``offsets`` are seconds by which each camera
-    captures later than the set's nominal time (default: all at once). The same arguments give the
-    same pictures, bit for bit, in whatever order they are asked for.
+    captures later than the set's nominal time (default: all at once). ``depth`` is the sensor
+    whose aligned depth images the frames carry (None: they carry none). The same arguments give
+    the same pictures, bit for bit, in whatever order they are asked for.
 
     Raises ``ValueError`` for arguments out of range, ``FileNotFoundError`` without a hand model.
     """
@@ -63,6 +66,7 @@ class SyntheticCell:
         height: int = 480,
         distortion: bool = True,
         offsets: Sequence[float] | None = None,
+        depth: DepthSensor | None = None,
     ) -> None:
         if cameras < 1 or fps <= 0 or seconds <= 0 or min(width, height) < 16:
             raise ValueError(
@@ -75,7 +79,7 @@ class SyntheticCell:
         if len(self.offsets) != cameras:
             raise ValueError(f"SyntheticCell: {len(self.offsets)} offsets for {cameras} cameras")
         self.name = f"synthetic-{cameras}-{'-'.join(hands) or 'empty'}-{seed}"
-        self.fps, self.seed = float(fps), seed
+        self.fps, self.seed, self.sensor = float(fps), seed, depth
         self.cameras = arc_of_cameras(cameras, width, height, seed, distortion=distortion)
         self._length = max(1, round(seconds * fps))
         self._models = {side: load_hand_model(side=side) for side in hands}
@@ -116,7 +120,8 @@ class SyntheticCell:
             if t not in scenes:
                 scenes[t] = self._scene(t)
             image = self._picture(camera, number, index, *scenes[t])
-            frames.append(Frame(camera, self.stamp_ns(t), image))
+            depth = self._depth(camera, number, index, scenes[t][0])
+            frames.append(Frame(camera, self.stamp_ns(t), image, depth))
         return FrameSet(tuple(frames))
 
     def ground_truth(self, index: int) -> tuple[HandEstimate, ...]:
@@ -191,6 +196,20 @@ class SyntheticCell:
         row, column = rng.integers(0, _NOISE_MARGIN, 2)
         noise = self._noise[row : row + camera.height, column : column + camera.width]
         return np.ascontiguousarray(cv2.add(image, noise, dtype=cv2.CV_8U))
+
+    def _depth(
+        self, camera: Camera, number: int, index: int, surface: Surface | None
+    ) -> NDArray[np.float32] | None:
+        if self.sensor is None:
+            return None
+        true = self._room_depths[number]
+        if surface is not None:
+            true = np.minimum(true, depth_of(camera, surface))
+        return self.sensor.measure(true, np.random.default_rng([self.seed, number, index, 2]))
+
+    @cached_property
+    def _room_depths(self) -> tuple[NDArray[np.float32], ...]:
+        return tuple(room_depth(camera) for camera in self.cameras)
 
     @cached_property
     def _rooms(self) -> tuple[ImageArray, ...]:
