@@ -34,6 +34,12 @@ NUM_PARAMS: Final = 61
 _LEVELS: Final = tuple(np.arange(depth, NUM_JOINTS, 3) for depth in (1, 2, 3))
 _PARENTS: Final = np.array(PARENTS)
 _ORDER: Final = np.array(MANO_TO_OPENPOSE)  # a writable copy: torch warns of read-only indices
+_BACK: Final = np.argsort(_ORDER)
+# The bone that ends in each of the 21 points, by the joint it turns with, in MANO's order: a
+# joint's parent, and for a tip the last joint of its finger.
+_BONES: Final = np.array([max(parent, 0) for parent in PARENTS] + [15, 3, 6, 12, 9])
+BONE_OF_POINT: Final = _BONES[_ORDER]
+"""(21,) the MANO joint that each OpenPose point's bone turns with."""
 
 
 def _moved_by() -> FloatArray:
@@ -65,6 +71,7 @@ class _Landmarks(NamedTuple):
     tip_weights: AnyArray  # (5, 16)
     moved_by: AnyArray  # (16, 16), see _MOVED_BY
     moved_weights: AnyArray  # (5, 16 a, 16 k) weights of the joints k that hang on a
+    moved_bones: AnyArray  # (21, 16 a) 1 where turning joint a moves the bone of a point
     tip_posedirs: AnyArray | None  # (15, 3, 3, 5, 3); None where all are zero
 
 
@@ -126,10 +133,14 @@ def forward(
     return HandPosed(_place(joints, params), _place(vertices, params))
 
 
-def joints_and_jacobian(model: HandModel, params: AnyArray) -> tuple[AnyArray, AnyArray]:
+def joints_and_jacobian(
+    model: HandModel, params: AnyArray, offsets: AnyArray | None = None
+) -> tuple[AnyArray, AnyArray]:
     """The 21 joints (B, 21, 3), OpenPose order, and their Jacobian (B, 21, 3, P).
 
     params is (B, P), P = 61 or, with scale, 62, in this module's order. NumPy or torch.
+    ``offsets`` (21, 3), OpenPose order, metres in the zero pose: points that lie so far from the
+    joints instead, each carried by the bone that ends in its joint (`BONE_OF_POINT`).
     Method: turning joint a by a small world vector w moves a point skinned to the joints k by
     `w x sum_k weight_k (x_k - p_a)` over the k that hang on a, where x_k is the point carried
     rigidly by k. The left Jacobian of SO(3) turns a change of axis-angle into w.
@@ -139,8 +150,13 @@ def joints_and_jacobian(model: HandModel, params: AnyArray) -> tuple[AnyArray, A
     chain = _chain(landmarks, params)
     carried = _carried_tips(landmarks, chain, params)
     points = _openpose(chain.posed, _blend(landmarks.tip_weights, carried))
+    shift = None
+    if offsets is not None:
+        # In MANO order, turned with their bones.
+        shift = (chain.world[:, _BONES] @ like(offsets, params)[_BACK, :, None])[..., 0]
+        points = points + shift[:, _ORDER]
     jacobian = zeros((len(params), 21, 3, params.shape[1]), params)
-    jacobian[..., POSE] = _pose_jacobian(landmarks, chain, carried)
+    jacobian[..., POSE] = _pose_jacobian(landmarks, chain, carried, shift)
     jacobian[..., BETAS] = _shape_jacobian(landmarks, chain)
     if params.shape[1] > NUM_PARAMS:
         jacobian = jacobian * params[:, SCALE, None, None, None]
@@ -149,7 +165,9 @@ def joints_and_jacobian(model: HandModel, params: AnyArray) -> tuple[AnyArray, A
     return _place(points, params), jacobian
 
 
-def _pose_jacobian(landmarks: _Landmarks, chain: _Chain, carried: AnyArray) -> AnyArray:
+def _pose_jacobian(
+    landmarks: _Landmarks, chain: _Chain, carried: AnyArray, shift: AnyArray | None
+) -> AnyArray:
     """Derivatives (B, 21, 3, 48) of the unplaced points by the 48 rotation numbers."""
     xp = namespace(carried)
     parents = chain.world[:, _PARENTS[1:]]
@@ -160,6 +178,8 @@ def _pose_jacobian(landmarks: _Landmarks, chain: _Chain, carried: AnyArray) -> A
     weights = landmarks.moved_weights
     tip_levers = weights @ carried - xp.sum(weights, axis=-1)[..., None] * pivots
     levers = xp.concat([joint_levers, tip_levers], axis=1)
+    if shift is not None:
+        levers = levers + landmarks.moved_bones[..., None] * shift[:, :, None]
     moved = -(skew(levers) @ turn[:, None])  # (B, 21, 16 a, 3, 3 m), MANO order
     if landmarks.tip_posedirs is not None:
         # The pose feature displaces the tips at rest, and skinning carries the displacement.
@@ -233,6 +253,7 @@ def _landmark_constants(model: HandModel) -> _Landmarks:
         tip_weights=tip_weights,
         moved_by=_MOVED_BY,
         moved_weights=tip_weights[:, None] * _MOVED_BY,
+        moved_bones=_MOVED_BY.T[_BONES],
         tip_posedirs=posedirs[..., model.tips, :] if np.any(posedirs) else None,
     )
 

@@ -1,56 +1,85 @@
-"""Where landmark networks put their points, relative to the hand model's joints.
+"""What a landmark is: where on the hand model a network's 21 points lie, and how well.
 
 A network marks what its annotators marked: its knuckles lie deeper in the palm than the axes about
-which fingers bend, its thumb base lies on the thenar. On the palm these differences are rigid to
-the wrist, so they can be told apart from pose: they were measured as the mean offset of
-triangulated landmarks from the true joints over renders of the free hand seen from the palm's and
-from the back's side (`hand-mesh bench landmark-offsets` measures them again). Fingers get none:
-theirs are smaller, and mixed with how far a finger is bent.
+which fingers bend, its thumb base on the thenar, its tips short of the fingers' ends. A few
+millimetres of that are several pixels. An observation model, named after its source, holds one
+offset a landmark, fixed to the bone that ends in it, and the landmark's noise relative to the
+others'. `hand-mesh model landmarks` measures both on renders of the hand model, whose joints are
+known (`evaluation.landmark_model`).
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from hand_mesh_ros.geometry.arrays import AnyArray, like, namespace
-from hand_mesh_ros.geometry.rotations import exp_and_left_jacobian, skew
-from hand_mesh_ros.hand.kinematics import GLOBAL_ORIENT, joints_and_jacobian
+from hand_mesh_ros.geometry.arrays import AnyArray
+from hand_mesh_ros.hand.kinematics import joints_and_jacobian
 from hand_mesh_ros.hand.mirror import mirror_points
-from hand_mesh_ros.hand.model import FloatArray, HandModel, Side
+from hand_mesh_ros.hand.model import FloatArray, HandModel
 
 PALM: Final = np.array([0, 1, 5, 9, 13, 17])
 """OpenPose joints that are rigid to the wrist in MANO's skeleton."""
 
-# Metres along the right model's axes: x towards the wrist, y out of the back, z to the thumb.
-_PALM_OFFSETS: Final = 1e-3 * np.array(
-    [
-        [-4.4, -3.3, -2.7],
-        [1.8, -13.9, 2.4],
-        [3.6, -6.6, -1.3],
-        [0.4, -9.7, 2.1],
-        [1.3, -10.4, 0.7],
-        [2.4, -7.7, 1.2],
-    ]
-)
+DATA: Final = Path(__file__).parent / "data"
+MEDIAPIPE: Final = "mediapipe"
 
 
-def palm_offsets(side: Side) -> FloatArray:
-    """Offsets (6, 3), m, of the palm's landmarks from its joints, in the model's axes."""
-    return _PALM_OFFSETS if side == "right" else mirror_points(_PALM_OFFSETS)
+@dataclass(frozen=True, eq=False)
+class LandmarkModel:
+    """``offsets`` (21, 3) m in the right model's zero pose and axes; ``noise`` (21,) relative to
+
+    the mean landmark's. ``source`` names the network or data set, ``model_id`` the hand model.
+    """
+
+    source: str
+    model_id: str
+    offsets: FloatArray
+    noise: FloatArray
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, millimetres to two digits."""
+        content = {
+            "source": self.source,
+            "model_id": self.model_id,
+            "offsets_mm": np.round(1e3 * self.offsets, 2).tolist(),
+            "noise": np.round(self.noise, 3).tolist(),
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def landmarks_and_jacobian(model: HandModel, params: AnyArray) -> tuple[AnyArray, AnyArray]:
+@lru_cache(maxsize=8)
+def load_landmark_model(source: str = MEDIAPIPE) -> LandmarkModel:
+    """The observation model of a source; ``ValueError`` lists the known ones."""
+    path = DATA / f"landmarks_{source}.json"
+    if not path.is_file():
+        known = sorted(p.stem.removeprefix("landmarks_") for p in DATA.glob("landmarks_*.json"))
+        raise ValueError(f"unknown landmark source {source!r}: choose one of {', '.join(known)}")
+    content = json.loads(path.read_text())
+    return LandmarkModel(
+        content["source"],
+        content["model_id"],
+        1e-3 * np.array(content["offsets_mm"]),
+        np.array(content["noise"]),
+    )
+
+
+def offsets_of(model: HandModel, source: str = MEDIAPIPE) -> FloatArray:
+    """Offsets (21, 3), m, of a source's landmarks from a model's joints, in the model's axes."""
+    offsets = load_landmark_model(source).offsets
+    return offsets if model.side == "right" else mirror_points(offsets)
+
+
+def landmarks_and_jacobian(
+    model: HandModel, params: AnyArray, source: str = MEDIAPIPE
+) -> tuple[AnyArray, AnyArray]:
     """Landmarks (B, 21, 3) of hands ``params`` (B, P) and their Jacobian (B, 21, 3, P).
 
-    The 21 joints, the palm's moved by `palm_offsets`, which turn with the global orientation.
     NumPy or torch.
     """
-    points, jacobian = joints_and_jacobian(model, params)
-    rotation, turn = exp_and_left_jacobian(params[:, GLOBAL_ORIENT])
-    xp = namespace(params)
-    offset = like(palm_offsets(model.side), params) @ xp.matrix_transpose(rotation)
-    points[:, PALM] += offset
-    jacobian[:, PALM, :, GLOBAL_ORIENT] -= skew(offset) @ turn[:, None]
-    return points, jacobian
+    return joints_and_jacobian(model, params, offsets_of(model, source))

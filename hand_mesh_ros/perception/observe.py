@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hand_mesh_ros.hand.landmarks import load_landmark_model
 from hand_mesh_ros.networks.landmarks import (
     HandLandmarker,
     rois_from_landmarks,
@@ -22,9 +23,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ObserveSettings:
-    """``presence``: least probability of a hand in a region. ``noise``: one sigma of a landmark,
+    """``presence``: least probability of a hand in a region. ``noise``: one sigma of the mean
 
-    as a fraction of the region's side. ``passes``: how often a region found by the palm detector
+    landmark, as a fraction of the region's side. ``passes``: how often a region found by the palm detector
     is laid anew from its own landmarks, which centres and turns it better than the palm does.
     """
 
@@ -54,6 +55,7 @@ class LandmarkObserver:
         self, palms: PalmDetector, landmarks: HandLandmarker, settings: ObserveSettings
     ) -> None:
         self._palms, self._landmarks, self.settings = palms, landmarks, settings
+        self._relative_noise = load_landmark_model().noise
 
     def __call__(
         self, frames: Sequence[Frame], hints: Sequence[tuple[int, Array]], search: Sequence[int]
@@ -92,7 +94,7 @@ class LandmarkObserver:
                 index=int(index[i]),
                 camera=frames[index[i]].camera,
                 uv=batch.uv[i],
-                sigma=np.full(21, max(self.settings.noise * next_rois[i, 2], 0.5)),
+                sigma=np.maximum(self.settings.noise * next_rois[i, 2] * self._relative_noise, 0.5),
                 world=batch.world[i],
                 presence=float(batch.presence[i]),
                 right=float(batch.right[i]),
