@@ -1,0 +1,243 @@
+"""One shape from many sightings: bundle adjustment of the betas that all of a person's hands share.
+
+Every sighting is fitted with the shared betas held nearly still. Eliminating its own 51 parameters
+from its normal equations (Schur complement) leaves what it says about betas: a precision and a
+pull. They add up, the population's prior is counted once, and the fits begin anew around the new
+betas until these stand still.
+
+What adds up is not independent. Neighbouring frames err alike, so the sum is worth as many
+sightings as its scores' long-run variance says (Newey & West 1987). And a network errs on one
+person's hands always in the same way, which no number of frames averages away: a landmark's mean
+place is known to ``landmark_bias`` only.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.hand.kinematics import BETAS, NUM_PARAMS
+from hand_mesh_ros.hand.landmarks import MEDIAPIPE, landmarks_and_jacobian
+from hand_mesh_ros.hand.model import HandModel
+from hand_mesh_ros.hand.observations import (
+    Observation,
+    Points3D,
+    Prior,
+    Problem,
+    default_prior,
+    pack,
+)
+from hand_mesh_ros.hand.residuals import normal_equations, residuals
+from hand_mesh_ros.hand.shape import HandShape
+from hand_mesh_ros.hand.solver import SolverOptions, solve
+from hand_mesh_ros.types import SIDES, Side
+
+Array = NDArray[np.float64]
+
+FEWEST: Final = 10
+"""Sightings that a calibration needs at least."""
+
+_OTHERS: Final = np.delete(np.arange(NUM_PARAMS), np.arange(NUM_PARAMS)[BETAS])
+_BETAS: Final = BETAS.stop - BETAS.start
+# One sigma by which a sighting's betas may leave the shared ones: enough for a step to be found.
+_LEASH = 0.1
+# Degrees of freedom of the Student distribution that sightings are taken to come from.
+_TAILS = 4.0
+_MEDIAN_CHI2 = 9.342  # with 10 degrees of freedom
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """A hand at an instant: what was observed, and parameters (61,) that are nearly right."""
+
+    side: Side
+    stamp_ns: int
+    observation: Observation
+    start: Array
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """``landmark_bias``: one sigma, m, of a landmark's mean place on a person's hand.
+
+    ``max_residual``: median reprojection error, px over sigma, of a fit that is believed.
+    """
+
+    landmark_bias: float = 0.002
+    max_residual: float = 3.0
+    rounds: int = 4
+    options: SolverOptions = SolverOptions()
+
+
+class Evidence(NamedTuple):
+    """What B sightings say about betas: ``precision`` (B, 10, 10), ``pull`` (B, 10).
+
+    The pull is precision times the betas that the sighting alone likes best.
+    """
+
+    precision: Array
+    pull: Array
+
+    def scores(self, betas: Array) -> Array:
+        """Gradients (B, 10) of the sightings' log-likelihoods at betas (10,)."""
+        return self.pull - self.precision @ betas
+
+
+def calibrate_shape(
+    models: Mapping[Side, HandModel],
+    sightings: Sequence[Sighting],
+    settings: FusionSettings | None = None,
+    landmarks: str = MEDIAPIPE,
+) -> HandShape:
+    """The shape of the hands of one person, left and right together.
+
+    Only sightings that fix the size are of use: two views or more, or depth. Raises ``ValueError``
+    if fewer than `FEWEST` remain that are fitted well.
+    """
+    settings = settings or FusionSettings()
+    by_side = [(models[s], sorted_) for s in SIDES if (sorted_ := _in_time(sightings, s))]
+    betas, leash = np.zeros(_BETAS), 1.0
+    starts = [np.stack([s.start for s in group]) for _, group in by_side]
+    if len(sightings) < FEWEST:
+        raise ValueError(f"{len(sightings)} sightings of a hand, at least {FEWEST} are needed")
+    for _ in range(settings.rounds):
+        found: list[Evidence] = []
+        for i, (model, group) in enumerate(by_side):
+            prior = default_prior(model).with_shape(betas, leash**2 * np.eye(_BETAS))
+            problem = pack(model, [s.observation for s in group], [prior] * len(group))
+            starts[i], good = _fitted(model, problem, starts[i], settings)
+            evidence = shape_evidence(model, problem, starts[i], settings.options.cutoff)
+            found.append(Evidence(evidence.precision[good], evidence.pull[good]))
+        used = sum(len(e.pull) for e in found)
+        if used < FEWEST:
+            raise ValueError(
+                f"{used} of {len(sightings)} sightings were fitted well, {FEWEST} are needed"
+            )
+        ceiling = _known_by_bias(by_side[0][0], betas, settings.landmark_bias)
+        moved = betas
+        betas, covariance, effective = fuse(found, ceiling)
+        leash = _LEASH
+        if np.abs(betas - moved).max() < 0.01:
+            break
+    return HandShape(
+        model_id=models["right"].model_id,
+        betas=betas,
+        covariance=covariance,
+        hands=used,
+        effective=effective,
+        landmarks=landmarks,
+        date=datetime.date.today().isoformat(),
+    )
+
+
+def shape_evidence(model: HandModel, problem: Problem, params: Array, cutoff: float) -> Evidence:
+    """What each of B problems says about betas near params (B, 61), its prior on betas aside."""
+    precision = problem.prior_precision.copy()
+    precision[:, BETAS] = 0
+    precision[:, :, BETAS] = 0
+    problem = problem._replace(prior_precision=precision)
+    normal = normal_equations(
+        problem, residuals(model, problem, params), np.full(len(params), cutoff)
+    )
+    own = normal.H[:, _OTHERS[:, None], _OTHERS]
+    cross = normal.H[:, _OTHERS][..., BETAS]
+    gain = np.linalg.solve(own, cross)
+    back = np.swapaxes(gain, 1, 2)
+    information = normal.H[:, BETAS, BETAS] - back @ cross
+    slope = normal.g[:, BETAS] - (back @ normal.g[:, _OTHERS, None])[..., 0]
+    pull = (information @ params[:, BETAS, None])[..., 0] - slope
+    return Evidence(information, pull)
+
+
+def fuse(sequences: Sequence[Evidence], ceiling: Array | None = None) -> tuple[Array, Array, float]:
+    """Betas (10,), their covariance (10, 10) and the effective number of sightings.
+
+    ``sequences`` are in time order, one a hand. ``ceiling`` (10, 10) is the precision that no
+    number of sightings exceeds. The population prior is a unit Gaussian. Sightings weigh as
+    samples of a Student distribution, so that wrong ones hardly count.
+    """
+    evidence = Evidence(*(np.concatenate(parts) for parts in zip(*sequences, strict=True)))
+    count = len(evidence.pull)
+    weight = np.ones(count)
+    betas = np.zeros(_BETAS)
+    for _ in range(20):
+        P = np.einsum("b,bij->ij", weight, evidence.precision)
+        betas = np.linalg.solve(P + np.eye(_BETAS), weight @ evidence.pull)
+        d2 = _mahalanobis(evidence, betas)
+        scale = max(1.0, float(np.median(d2)) / _MEDIAN_CHI2)
+        weight = (_TAILS + _BETAS) / (_TAILS + d2 / scale)
+    P = np.einsum("b,bij->ij", weight, evidence.precision)
+    ends = np.cumsum([len(s.pull) for s in sequences])[:-1]
+    scores = weight[:, None] * evidence.scores(betas)
+    one, long_run = _variances(np.split(scores, ends), P / count)
+    P = P / max(long_run, one, 1.0)
+    pull = (weight @ evidence.pull) / max(long_run, one, 1.0)
+    if ceiling is not None:
+        # (P^-1 + C^-1)^-1, where P may be singular, and the pull that belongs to it.
+        share = ceiling @ np.linalg.inv(ceiling + P)
+        P, pull = share @ P, share @ pull
+        P = (P + P.T) / 2
+    covariance = np.linalg.inv(P + np.eye(_BETAS))
+    return covariance @ pull, (covariance + covariance.T) / 2, count * min(1.0, one / long_run)
+
+
+def _in_time(sightings: Sequence[Sighting], side: Side) -> list[Sighting]:
+    return sorted((s for s in sightings if s.side == side), key=lambda s: s.stamp_ns)
+
+
+def _fitted(
+    model: HandModel, problem: Problem, starts: Array, settings: FusionSettings
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Parameters (B, 61), and which of the fits are to be believed."""
+    fits = solve(model, problem, starts, settings.options)
+    good = fits.converged & fits.plausible
+    if problem.uv is not None:
+        sigma = np.linalg.det(problem.whiten) ** 0.5  # inverse, px
+        scaled = np.where(np.isfinite(fits.residual_px), fits.residual_px * sigma, np.nan)
+        good &= np.nanmedian(scaled.reshape(len(starts), -1), axis=1) < settings.max_residual
+    return np.asarray(fits.params), np.asarray(good)
+
+
+def _known_by_bias(model: HandModel, betas: Array, bias: float) -> Array | None:
+    """Precision (10, 10) of betas from landmarks in space that each err by ``bias`` metres."""
+    if bias <= 0:
+        return None
+    prior: Prior = default_prior(model)
+    params = prior.mean[None].copy()
+    params[0, BETAS] = betas
+    points = landmarks_and_jacobian(model, params)[0][0]
+    observation = Observation(points=Points3D(points, np.full(21, bias)))
+    problem = pack(model, [observation], [prior])
+    information = shape_evidence(model, problem, params, np.inf).precision[0]
+    # What landmarks do not see at all is not known by them either, but must stay invertible.
+    return np.asarray(information + 1e-9 * np.eye(_BETAS))
+
+
+def _mahalanobis(evidence: Evidence, betas: Array) -> Array:
+    """Squared distances (B,) of the sightings' own betas from ``betas``, in their own sigmas."""
+    scores = evidence.scores(betas)
+    safe = evidence.precision + 1e-9 * np.eye(_BETAS)
+    return np.asarray((scores * np.linalg.solve(safe, scores[..., None])[..., 0]).sum(-1))
+
+
+def _variances(sequences: Sequence[Array], precision: Array) -> tuple[float, float]:
+    """Variance of scores (N, 10), at one instant and in the long run, relative to what
+
+    ``precision`` (10, 10), their mean information, promises; each averaged over the directions.
+    Bartlett's window of sqrt(N) lags keeps the sum positive.
+    """
+    whiten = np.linalg.inv(np.linalg.cholesky(precision + 1e-9 * np.eye(_BETAS)))
+    total = sum(len(s) for s in sequences)
+    one = long_run = 0.0
+    for scores in sequences:
+        z = scores @ whiten.T
+        lags = int(np.ceil(np.sqrt(len(z))))
+        at = [float((z[k:] * z[: len(z) - k]).sum()) / total / _BETAS for k in range(lags)]
+        one += at[0]
+        long_run += at[0] + 2 * sum((1 - k / lags) * c for k, c in enumerate(at) if k)
+    return one, max(long_run, 1e-12)
