@@ -16,6 +16,7 @@ from hand_mesh_ros.networks.landmarks import (
     rois_from_palms,
 )
 from hand_mesh_ros.networks.palm import PalmDetector
+from hand_mesh_ros.perception.depth import depth_at_landmarks
 from hand_mesh_ros.types import Frame, View
 
 Array = NDArray[np.float64]
