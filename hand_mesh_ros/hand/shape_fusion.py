@@ -71,7 +71,7 @@ class FusionSettings:
     landmark_bias: float = 0.002
     max_residual: float = 3.0
     rounds: int = 4
-    options: SolverOptions = SolverOptions()
+    options: SolverOptions = SolverOptions(max_iterations=20, tolerance=1e-3, far_start=False)
 
 
 class Evidence(NamedTuple):
@@ -118,7 +118,7 @@ def calibrate_shape(
             raise ValueError(
                 f"{used} of {len(sightings)} sightings were fitted well, {FEWEST} are needed"
             )
-        ceiling = _known_by_bias(by_side[0][0], betas, settings.landmark_bias)
+        ceiling = _known_by_bias(by_side[0][0], settings.landmark_bias)
         moved = betas
         betas, covariance, effective = fuse(found, ceiling)
         leash = _LEASH
@@ -195,7 +195,7 @@ def _fitted(
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Parameters (B, 61), and which of the fits are to be believed."""
     fits = solve(model, problem, starts, settings.options)
-    good = fits.converged & fits.plausible
+    good = fits.converged & np.isfinite(fits.params).all(-1)
     if problem.uv is not None:
         sigma = np.linalg.det(problem.whiten) ** 0.5  # inverse, px
         scaled = np.where(np.isfinite(fits.residual_px), fits.residual_px * sigma, np.nan)
@@ -203,17 +203,16 @@ def _fitted(
     return np.asarray(fits.params), np.asarray(good)
 
 
-def _known_by_bias(model: HandModel, betas: Array, bias: float) -> Array | None:
+def _known_by_bias(model: HandModel, bias: float) -> Array | None:
     """Precision (10, 10) of betas from landmarks in space that each err by ``bias`` metres."""
     if bias <= 0:
         return None
     prior: Prior = default_prior(model)
-    params = prior.mean[None].copy()
-    params[0, BETAS] = betas
+    params = prior.mean[None]
     points = landmarks_and_jacobian(model, params)[0][0]
     observation = Observation(points=Points3D(points, np.full(21, bias)))
     problem = pack(model, [observation], [prior])
-    information = shape_evidence(model, problem, params, np.inf).precision[0]
+    information = shape_evidence(model, problem, params, 10.0).precision[0]
     # What landmarks do not see at all is not known by them either, but must stay invertible.
     return np.asarray(information + 1e-9 * np.eye(_BETAS))
 

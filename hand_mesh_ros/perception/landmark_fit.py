@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.alignment import procrustes
+from hand_mesh_ros.geometry.cameras import undistort
+from hand_mesh_ros.geometry.rotations import invert_rigid, transform_points
 from hand_mesh_ros.geometry.triangulation import triangulate
 from hand_mesh_ros.hand.kinematics import BETAS, GLOBAL_ORIENT, HAND_POSE, TRANSL, forward
+from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
+from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.hand.model import HandModel
-from hand_mesh_ros.hand.observations import Landmarks2D, Observation, Relative3D, default_prior
+from hand_mesh_ros.hand.observations import (
+    Landmarks2D,
+    Observation,
+    Prior,
+    Relative3D,
+    default_prior,
+)
+from hand_mesh_ros.hand.shape import HandShape, with_shape_uncertainty
 from hand_mesh_ros.hand.solver import Fit, SolverOptions, fit, inflated
 from hand_mesh_ros.hand.starts import start_from_points, start_from_view, wrist_frame
 from hand_mesh_ros.perception.estimate import HandViews
-from hand_mesh_ros.types import HandEstimate, ManoParameters, Side, View
+from hand_mesh_ros.types import HandEstimate, ManoParameters, ScaleSource, Side, View
 
 Array = NDArray[np.float64]
 
@@ -44,25 +55,46 @@ class LandmarkFitSettings:
 
 
 class LandmarkFit:
-    """Triangulates when two or more views allow it, then fits the hand model to all pixels."""
+    """Triangulates when two or more views allow it, then fits the hand model to all pixels.
+
+    With a calibrated ``shape`` all hands are of that shape: bones keep their lengths, and one view
+    gives the distance.
+    """
 
     def __init__(
-        self, models: Mapping[Side, HandModel], settings: LandmarkFitSettings | None = None
+        self,
+        models: Mapping[Side, HandModel],
+        settings: LandmarkFitSettings | None = None,
+        shape: HandShape | None = None,
     ) -> None:
         self.models = models
         self.settings = settings or LandmarkFitSettings()
+        self._shape = shape
+
+    def use_shape(self, shape: HandShape | None) -> None:
+        """From the next hand on; None: each hand's shape is estimated again. Any thread may call.
+
+        ``ValueError`` for a shape of another hand model.
+        """
+        if shape is not None and shape.model_id != self.models["right"].model_id:
+            raise ValueError(
+                f"the shape is of the hand model {shape.model_id!r}, not of "
+                f"{self.models['right'].model_id!r}"
+            )
+        self._shape = shape
 
     def estimate(self, hands: Sequence[HandViews]) -> list[HandEstimate | None]:
         """See `Backend`."""
-        return [self._one(hand) for hand in hands]
+        shape = self._shape
+        return [self._one(hand, shape) for hand in hands]
 
-    def _one(self, hand: HandViews) -> HandEstimate | None:
+    def _one(self, hand: HandViews, shape: HandShape | None) -> HandEstimate | None:
         odds = hand.right_log_odds
         sides: list[Side] = ["right", "left"] if odds >= 0 else ["left", "right"]
-        fits = [self._fit(hand, sides[0])]
+        fits = [self._fit(hand, sides[0], shape)]
         if abs(odds) < self.settings.sure_side:
             # The wrong hand bends its fingers the wrong way: what fits better decides.
-            fits.append(self._fit(hand, sides[1]))
+            fits.append(self._fit(hand, sides[1], shape))
         made = [fit for fit in fits if fit is not None]
         if not made:
             return None
@@ -72,19 +104,17 @@ class LandmarkFit:
             return None
         if not (best.plausible and np.isfinite(best.covariance).all()):
             return None
-        return _to_estimate(model, hand, best, scaled)
+        return _to_estimate(model, hand, best, scaled, shape is not None)
 
-    def _fit(self, hand: HandViews, side: Side) -> tuple[HandModel, Fit] | None:
+    def _fit(
+        self, hand: HandViews, side: Side, shape: HandShape | None
+    ) -> tuple[HandModel, Fit] | None:
         views, model = hand.views, self.models[side]
-        settings = self.settings
-        shape_sigma = settings.shape_sigma if len(views) > 1 else settings.shape_sigma_one_view
-        prior = default_prior(model, shape_sigma)
-        last = hand.previous.estimate if hand.previous is not None else None
-        if last is not None and last.side == side and len(last.view_indices) > 1:
-            sigma = np.full(10, self.settings.shape_memory)
-            prior = prior.times(BETAS, last.mano.betas, sigma)
-        points = _triangulated(views)
+        prior = self._prior(hand, model) if shape is None else shape.held(default_prior(model))
+        points = _located(views)
         relative = self._relative(views, points)
+        if shape is not None and points is None:
+            relative = [_of_size(model, prior, each) for each in relative]
         try:
             if points is not None:
                 start = start_from_points(model, points, prior.mean)
@@ -93,12 +123,26 @@ class LandmarkFit:
                 start = start_from_view(model, view.camera, view.uv, world, prior.mean)
         except ValueError:  # too little of the palm was seen
             return None
-        seen = tuple(Landmarks2D(v.camera, v.uv, v.sigma) for v in views)
+        seen = tuple(Landmarks2D(v.camera, v.uv, v.sigma, v.depth, v.depth_sigma) for v in views)
         observation = Observation(views=seen, relative=tuple(relative))
-        return model, fit(model, observation, prior, start, self.settings.options)
+        best = fit(model, observation, prior, start, self.settings.options)
+        if shape is not None:
+            best = with_shape_uncertainty(model, best, shape.covariance)
+        return model, best
+
+    def _prior(self, hand: HandViews, model: HandModel) -> Prior:
+        """Of a hand whose shape nobody has calibrated: the population's, and the track's so far."""
+        settings, metric = self.settings, len(hand.views) > 1 or _has_depth(hand.views[0])
+        prior = default_prior(
+            model, settings.shape_sigma if metric else settings.shape_sigma_one_view
+        )
+        last = hand.previous.estimate if hand.previous is not None else None
+        if last is None or last.side != model.side or last.scale_source == "model_prior":
+            return prior
+        return prior.times(BETAS, last.mano.betas, np.full(10, settings.shape_memory))
 
     def _relative(self, views: Sequence[View], points: Array | None) -> list[Relative3D]:
-        """Each view's metric landmarks in world axes, at the size that triangulation found."""
+        """Each view's metric landmarks in world axes, as large as the located ``points``."""
         sigma = np.full(21, self.settings.world_sigma * np.sqrt(len(views)))
         out = []
         for view in views:
@@ -110,15 +154,49 @@ class LandmarkFit:
         return out
 
 
-def _triangulated(views: Sequence[View]) -> Array | None:
+def _located(views: Sequence[View]) -> Array | None:
+    """Landmarks (21, 3) in the world, triangulated or by one view's depth; None without either."""
     if len(views) < 2:
-        return None
+        return _placed_by_depth(views[0])
     uv, sigma = np.stack([v.uv for v in views]), np.stack([v.sigma for v in views])
     return triangulate([v.camera for v in views], uv, sigma)
 
 
+def _has_depth(view: View) -> bool:
+    return view.depth is not None and bool(np.isfinite(view.depth).any())
+
+
+def _placed_by_depth(view: View) -> Array | None:
+    """A view's metric landmarks (21, 3), moved and scaled to where its depth image has the hand."""
+    if view.depth is None or not _has_depth(view):
+        return None
+    xy = undistort(view.camera, view.uv)
+    seen = np.isfinite(xy).all(-1) & np.isfinite(view.depth)
+    local = np.column_stack([xy, np.ones(21)])[seen] * view.depth[seen, None]
+    world, centre = view.world - view.world[seen].mean(0), local.mean(0)
+    # Across the view a hand's size is sure; along it, depth says more about noise than about size.
+    size = np.linalg.norm((local - centre)[:, :2]) / np.linalg.norm(world[seen, :2])
+    return transform_points(
+        invert_rigid(view.camera.T_camera_world), np.clip(size, 0.5, 2.0) * world + centre
+    )
+
+
+def _of_size(model: HandModel, prior: Prior, relative: Relative3D) -> Relative3D:
+    """Metric landmarks of one view, scaled so that their bones are as long as the prior's hand's.
+
+    The network knows proportions, not this person's size.
+    """
+    start, end = np.array(BONES).T
+    rest = landmarks_and_jacobian(model, prior.mean[None])[0][0]
+    size, guess = (
+        np.nansum(np.linalg.norm(points[end] - points[start], axis=-1))
+        for points in (rest, relative.points)
+    )
+    return replace(relative, points=relative.points * np.clip(size / max(guess, 1e-6), 0.5, 2.0))
+
+
 def _to_estimate(
-    model: HandModel, hand: HandViews, best: Fit, scaled: Array
+    model: HandModel, hand: HandViews, best: Fit, scaled: Array, calibrated: bool
 ) -> HandEstimate:
     views, p = hand.views, best.params
     widen = inflated(best)
@@ -154,10 +232,17 @@ def _to_estimate(
         visibility=(scaled < 3).mean(axis=0),
         residual_px=best.residual_px,
         view_indices=tuple(v.index for v in views),
-        scale_source="multi_view" if len(views) > 1 else "model_prior",
+        scale_source=_scale_source(len(views), calibrated),
         vertices=posed.vertices[0],
         converged=bool(best.converged),
     )
+
+
+def _scale_source(views: int, calibrated: bool) -> ScaleSource:
+    """What made the hand metric."""
+    if views > 1:
+        return "multi_view"
+    return "calibrated_shape" if calibrated else "model_prior"
 
 
 def _side_confidence(hand: HandViews, side: Side) -> float:
