@@ -232,16 +232,20 @@ def _to_estimate(
         visibility=(scaled < 3).mean(axis=0),
         residual_px=best.residual_px,
         view_indices=tuple(v.index for v in views),
-        scale_source=_scale_source(len(views), calibrated),
+        scale_source=_scale_source(views, best.joints, calibrated),
         vertices=posed.vertices[0],
         converged=bool(best.converged),
     )
 
 
-def _scale_source(views: int, calibrated: bool) -> ScaleSource:
-    """What made the hand metric."""
-    if views > 1:
+def _scale_source(views: Sequence[View], joints: Array, calibrated: bool) -> ScaleSource:
+    """What made the hand metric; depth only if the fit did not have to set it aside."""
+    if len(views) > 1:
         return "multi_view"
+    if _has_depth(views[0]):
+        z = transform_points(views[0].camera.T_camera_world, joints)[:, 2]
+        if np.nanmedian(np.abs(z - views[0].depth) / views[0].depth_sigma) < 3:
+            return "depth"
     return "calibrated_shape" if calibrated else "model_prior"
 
 

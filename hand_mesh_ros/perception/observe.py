@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -65,8 +65,14 @@ class LandmarkObserver:
         index = np.array([i for i, _ in hints], dtype=int)
         rois = np.array([roi for _, roi in hints], dtype=np.float64).reshape(-1, 4)
         views = self._distinct(self._look(frames, index, rois))
-        if not search:
-            return views
+        if search:
+            views = self._distinct(views + self._searched(frames, views, search))
+        return [_with_depth(view) for view in views]
+
+    def _searched(
+        self, frames: Sequence[Frame], views: Sequence[View], search: Sequence[int]
+    ) -> list[View]:
+        """Hands of the frames that ``search`` names, but for those that ``views`` cover."""
         palms = self._palms.detect([frames[i].image for i in search])
         index = np.repeat(np.array(search, dtype=int), [len(p) for p in palms])
         rois = np.concatenate([rois_from_palms(p) for p in palms]).reshape(-1, 4)
@@ -81,7 +87,7 @@ class LandmarkObserver:
             found = self._look(frames, index, rois)
             index = np.array([v.index for v in found], dtype=int)
             rois = np.array([v.roi for v in found]).reshape(-1, 4)
-        return self._distinct(views + found)
+        return found
 
     def _look(
         self, frames: Sequence[Frame], index: NDArray[np.int_], rois: Array
@@ -112,6 +118,14 @@ class LandmarkObserver:
             if not any(_same(k, view, self.settings.same_hand) for k in kept):
                 kept.append(view)
         return kept
+
+
+def _with_depth(view: View) -> View:
+    """The view with its landmarks' depth, where its frame has a depth image."""
+    if view.frame is None or view.frame.depth is None:
+        return view
+    depth, sigma = depth_at_landmarks(view.frame.depth, view.camera, view.uv, view.world)
+    return replace(view, depth=depth, depth_sigma=sigma)
 
 
 def _same(a: View, b: View, fraction: float) -> bool:

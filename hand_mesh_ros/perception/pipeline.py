@@ -125,7 +125,7 @@ def _mostly_inside(camera: Camera, uv: Array) -> bool:
 
 
 def _centre(views: Sequence[View]) -> Array:
-    """Rough centre (3,) of a hand: triangulated, or along the ray at its metric landmarks' size."""
+    """Rough centre (3,) of a hand: triangulated, or along the ray at its depth or apparent size."""
     if len(views) > 1:
         uv, sigma = np.stack([v.uv for v in views]), np.stack([v.sigma for v in views])
         centre: Array = np.nanmean(triangulate([v.camera for v in views], uv, sigma), axis=0)
@@ -134,4 +134,6 @@ def _centre(views: Sequence[View]) -> Array:
     size_m = np.linalg.norm(view.world - view.world.mean(0), axis=-1).mean()
     size_px = np.linalg.norm(view.uv - view.uv.mean(0), axis=-1).mean()
     depth = view.camera.focal * size_m / max(size_px, 1.0)
+    if view.depth is not None and np.isfinite(view.depth).any():
+        depth = float(np.nanmedian(view.depth))
     return np.asarray(view.camera.centre + depth * rays(view.camera, view.uv.mean(0)))
