@@ -242,9 +242,10 @@ def _scale_source(views: Sequence[View], joints: Array, calibrated: bool) -> Sca
     """What made the hand metric; depth only if the fit did not have to set it aside."""
     if len(views) > 1:
         return "multi_view"
-    if _has_depth(views[0]):
-        z = transform_points(views[0].camera.T_camera_world, joints)[:, 2]
-        if np.nanmedian(np.abs(z - views[0].depth) / views[0].depth_sigma) < 3:
+    (view,) = views
+    if view.depth is not None and view.depth_sigma is not None and _has_depth(view):
+        z = transform_points(view.camera.T_camera_world, joints)[:, 2]
+        if np.nanmedian(np.abs(z - view.depth) / view.depth_sigma) < 3:
             return "depth"
     return "calibrated_shape" if calibrated else "model_prior"
 

@@ -26,8 +26,9 @@ Array = NDArray[np.float64]
 class ObserveSettings:
     """``presence``: least probability of a hand in a region. ``noise``: one sigma of the mean
 
-    landmark, as a fraction of the region's side. ``passes``: how often a region found by the palm detector
-    is laid anew from its own landmarks, which centres and turns it better than the palm does.
+    landmark, as a fraction of the region's side. ``passes``: how often a region found by the palm
+    detector is laid anew from its own landmarks, which centres and turns it better than the palm
+    does.
     """
 
     presence: float = 0.5

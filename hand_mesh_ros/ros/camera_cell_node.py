@@ -2,7 +2,8 @@
 
 Publishes for every camera ``<name>/image_raw`` (and ``/compressed``), ``<name>/camera_info``, and
 its static transform, with the recording's own capture times; for a synthetic scene also the true
-hands on ``~/ground_truth``.
+hands on ``~/ground_truth``, and with ``synthetic.depth`` aligned depth images on
+``<name>/depth/image_raw``.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from tf2_msgs.msg import TFMessage
 from hand_mesh_ros.data.recordings import BadRecording, Recording, open_recording
 from hand_mesh_ros.geometry.rotations import invert_rigid
 from hand_mesh_ros.msg import HandArray
+from hand_mesh_ros.render.depth_sensor import DepthSensor
 from hand_mesh_ros.render.synthetic import SyntheticCell
 from hand_mesh_ros.ros import builders
 from hand_mesh_ros.ros.camera_info import camera_info_message
-from hand_mesh_ros.ros.images import encode_compressed, encode_image, nanoseconds
+from hand_mesh_ros.ros.images import encode_compressed, encode_depth, encode_image, nanoseconds
 from hand_mesh_ros.ros.parameters import Spec, declare, read
 from hand_mesh_ros.types import Frame, FrameSet, HandSet, TrackedHand
 
@@ -48,6 +50,7 @@ CELL_SPECS = (
     Spec("synthetic.hands", ["right"], "Hands of the synthetic scene: left, right."),
     Spec("synthetic.seconds", 6.0, "Length of the synthetic scene, s.", (0.1, 3600.0)),
     Spec("synthetic.fps", 15.0, "Frame sets a second of the synthetic scene.", (1.0, 120.0)),
+    Spec("synthetic.depth", False, "Publish depth of the synthetic scene, with noise and holes."),
     Spec("synthetic.seed", 0, "Seed of the synthetic scene.", (0, 2**31 - 1)),
 )
 _IMAGES = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -69,7 +72,7 @@ class CameraCellNode(Node):
         raw = self._values["transport"] in ("raw", "both")
         small = self._values["transport"] in ("compressed", "both")
         make = self.create_publisher
-        self._raw, self._compressed, self._infos = {}, {}, {}
+        self._raw, self._compressed, self._infos, self._depths = {}, {}, {}, {}
         for camera in self._source.cameras:
             topic = f"{camera.name}/image_raw"
             if raw:
@@ -77,6 +80,8 @@ class CameraCellNode(Node):
             if small:
                 compressed = make(CompressedImage, f"{topic}/compressed", _IMAGES)
                 self._compressed[camera.name] = compressed
+            if isinstance(self._source, SyntheticCell) and self._source.sensor is not None:
+                self._depths[camera.name] = make(Image, f"{camera.name}/depth/image_raw", _IMAGES)
             info = make(CameraInfo, f"{camera.name}/camera_info", _IMAGES)
             self._infos[camera.name] = info
         self._static = make(TFMessage, "/tf_static", _LATCHED)
@@ -142,8 +147,10 @@ class CameraCellNode(Node):
 
     def _publish_frame(self, frame: Frame) -> None:
         name, stamp, frame_id = frame.camera.name, frame.stamp_ns, frame.camera.frame_id
-        # First, so that a subscriber that knows no camera yet need not drop the image.
+        # First, so that a subscriber that knows no camera or depth yet need not drop the image.
         self._infos[name].publish(camera_info_message(frame.camera, stamp))
+        if name in self._depths and frame.depth is not None:
+            self._depths[name].publish(encode_depth(frame.depth, stamp, frame_id))
         if name in self._raw:
             self._raw[name].publish(encode_image(frame.image, stamp, frame_id))
         if name in self._compressed:
@@ -218,6 +225,7 @@ def _open(values: dict[str, Any]) -> Recording:
         seconds=values["synthetic.seconds"],
         fps=values["synthetic.fps"],
         seed=values["synthetic.seed"],
+        depth=DepthSensor() if values["synthetic.depth"] else None,
     )
 
 

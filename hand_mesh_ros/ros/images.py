@@ -7,7 +7,7 @@ The pixels are the business of :mod:`hand_mesh_ros.data.pixels`; here are only t
 from __future__ import annotations
 
 from array import array
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from hand_mesh_ros.data import pixels
 from hand_mesh_ros.data.pixels import BadImage, UnknownEncoding
-from hand_mesh_ros.types import ImageArray
+from hand_mesh_ros.types import DepthArray, ImageArray
 
 __all__ = [
     "BadImage",
@@ -26,6 +26,7 @@ __all__ = [
     "decode_depth",
     "decode_image",
     "encode_compressed",
+    "encode_depth",
     "encode_image",
     "header",
     "nanoseconds",
@@ -100,6 +101,32 @@ def encode_image(
         encoding=encoding,
         step=image.size // height,
         data=_byte_array(image),
+    )
+
+
+def encode_depth(
+    depth: DepthArray, stamp_ns: int, frame_id: str, encoding: Literal["16UC1", "32FC1"] = "16UC1"
+) -> Image:
+    """An Image message of depth (H, W) in metres: millimetres, 0 where unknown; or 32FC1.
+
+    16UC1 knows nothing of depths beyond 65.535 m.
+    """
+    if depth.ndim != 2 or depth.size == 0 or encoding not in ("16UC1", "32FC1"):
+        raise BadImage(f"cannot encode depth of shape {depth.shape} as {encoding!r}")
+    known = np.isfinite(depth) & (depth > 0)
+    if encoding == "16UC1":
+        known &= depth < 65.535
+        values: NDArray[Any] = np.rint(np.where(known, depth, 0) * 1e3).astype("<u2")
+    else:
+        values = np.where(known, depth, np.nan).astype("<f4")
+    height, width = values.shape
+    return Image(
+        header=header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=width * values.itemsize,
+        data=_byte_array(values.view(np.uint8)),
     )
 
 

@@ -23,10 +23,11 @@ from hand_mesh_ros.geometry.intrinsics import BadCameraInfo
 from hand_mesh_ros.geometry.rotations import invert_rigid
 from hand_mesh_ros.perception.frame_sets import FrameSetAssembler, SyncSettings
 from hand_mesh_ros.ros.camera_info import camera_from_info, check_size
-from hand_mesh_ros.ros.images import decode_compressed, decode_image, nanoseconds
+from hand_mesh_ros.ros.depth_inputs import DepthStream
+from hand_mesh_ros.ros.images import decode_compressed, decode_depth, decode_image, nanoseconds
 from hand_mesh_ros.ros.readers import matrix_of_transform
 from hand_mesh_ros.ros.settings import CameraSettings
-from hand_mesh_ros.types import Camera, Frame, FrameSet
+from hand_mesh_ros.types import Camera, DepthArray, Frame, FrameSet
 
 Complain = Callable[[str, str], None]
 RawSet = dict[int, Any]
@@ -71,6 +72,10 @@ class CameraInputs:
         self._newest_ns = 0
         self._subscriptions: list[Any] = []
         self._topics = [c.image_topic for c in cameras]
+        self._depths = [DepthStream() for _ in cameras]
+        self._depth_topics = [
+            node.resolve_topic_name(c.depth_topic) if c.depth_topic else "" for c in cameras
+        ]
         self._info_topics = [node.resolve_topic_name(c.info_topic) for c in cameras]
         for index, camera in enumerate(cameras):
             self._subscribe(index, camera)
@@ -115,6 +120,10 @@ class CameraInputs:
                 qos,
             ),
         ]
+        if depth_topic := self._depth_topics[index]:
+            self._subscriptions.append(
+                self._node.create_subscription(Image, depth_topic, self._depths[index].add, qos)
+            )
 
     def _on_image(self, index: int, message: Any) -> None:
         name, topic = self._cameras[index].name, self._topics[index]
@@ -125,6 +134,7 @@ class CameraInputs:
             self._complain(f"{topic} stamp", f"{topic}: image without a stamp (zero); the driver "
                            "must set header.stamp to the capture time. The image is ignored")
             return
+        self._depths[index].colour(stamp_ns)
         with self._lock:
             if stamp_ns < self._newest_ns - _JUMP_NS:
                 self._newest_ns = 0
@@ -167,7 +177,37 @@ class CameraInputs:
             self.refused[settings.name] += 1
             self._complain(f"{topic} {_cause(str(error))}", str(error))
             return None
-        return Frame(camera, nanoseconds(message.header.stamp), image)
+        return Frame(
+            camera, nanoseconds(message.header.stamp), image, self._depth(index, message, camera)
+        )
+
+    def _depth(self, index: int, colour: Any, camera: Camera) -> DepthArray | None:
+        """The depth image of a colour image, or None; what is wrong with it is complained of."""
+        settings, topic = self._cameras[index], self._depth_topics[index]
+        if not topic:
+            return None
+        message = self._depths[index].nearest(nanoseconds(colour.header.stamp))
+        if message is None:
+            return None
+        try:
+            depth = decode_depth(message, topic)
+            if depth.shape != (camera.height, camera.width):
+                raise BadImage(
+                    f"{topic}: depth of {message.width}x{message.height}, but {self._topics[index]}"
+                    f" is {camera.width}x{camera.height}; publish depth aligned to colour"
+                )
+            frames = message.header.frame_id, colour.header.frame_id
+            # Where the user names the frame, headers are known to be wrong.
+            if not settings.frame_id and frames[0] != frames[1]:
+                raise BadImage(
+                    f"{topic}: depth in frame {frames[0]!r}, but {self._topics[index]} is in "
+                    f"{frames[1]!r}; publish depth aligned to colour, or set camera."
+                    f"{settings.name}.frame_id if it is and a header is wrong"
+                )
+        except BadImage as error:
+            self._complain(f"{topic} {_cause(str(error))}", f"{error}. Depth is not used")
+            return None
+        return depth
 
     def _camera(self, index: int, image_frame: str) -> Camera | None:
         """The camera as its last CameraInfo and /tf_static have it, rebuilt only on a change."""

@@ -64,6 +64,11 @@ NODE_SPECS = (
 _CAMERA_SPECS = (
     Spec("image_topic", "", "Image topic. Empty: <name>/image_raw."),
     Spec("info_topic", "", "CameraInfo topic. Empty: camera_info beside the image topic."),
+    Spec(
+        "depth_topic",
+        "",
+        "Topic of depth images (16UC1 mm, 32FC1 m) aligned to the colour images. Empty: none.",
+    ),
     Spec("compressed", False, "Subscribe to CompressedImage on <image_topic>/compressed."),
     Spec("rectified", False, "The images are rectified: use P and no distortion."),
     Spec("frame_id", "", "Optical frame, where the CameraInfo's header names a wrong one."),
@@ -78,11 +83,12 @@ _CAMERA_SPECS = (
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """Where one camera's frames come from; topics are complete."""
+    """Where one camera's frames come from; topics are complete, an empty one means none."""
 
     name: str
     image_topic: str
     info_topic: str
+    depth_topic: str
     compressed: bool
     rectified: bool
     frame_id: str
@@ -191,6 +197,7 @@ def _camera(node: Node, name: str) -> CameraSettings:
         name=name,
         image_topic=image,
         info_topic=info,
+        depth_topic=values["depth_topic"],
         compressed=values["compressed"],
         rectified=values["rectified"],
         frame_id=values["frame_id"],
