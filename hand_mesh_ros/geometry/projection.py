@@ -46,6 +46,11 @@ class CameraArrays(NamedTuple):
         """The same cameras as arrays of the kind of ``reference``."""
         return CameraArrays(*(None if a is None else like(a, reference) for a in self))
 
+    def select(self, which: AnyArray) -> CameraArrays:
+        """Some of the cameras, by a mask over their first leading axis."""
+        first = [None if a is None else a[which] for a in self._replace(k=None)]
+        return CameraArrays(*first)._replace(k=self.k[:, which])
+
 
 class Projection(NamedTuple):
     """Pixels (..., N, 2), their derivative by the world point (..., N, 2, 3), validity (..., N)

@@ -146,6 +146,16 @@ class Problem(NamedTuple):
             )
         )  # fmt: skip
 
+    def select(self, which: AnyArray) -> Problem:
+        """Some of the hands, by a mask (B,)."""
+        kept = {
+            name: None if getattr(self, name) is None else getattr(self, name)[which]
+            for name in self._fields
+            if name not in ("cameras", "lower", "upper")
+        }
+        cameras = None if self.cameras is None else self.cameras.select(which)
+        return self._replace(cameras=cameras, **kept)
+
 
 def pack(model: HandModel, observations: Sequence[Observation], priors: Sequence[Prior]) -> Problem:
     """Observations of B hands of one side as NumPy arrays."""

@@ -90,15 +90,21 @@ def residuals(model: HandModel, problem: Problem, params: AnyArray) -> Residuals
     return Residuals(params, landmarks, jacobian, uv, tuple(absolute), relative)
 
 
-def normal_equations(problem: Problem, r: Residuals, cutoff: AnyArray) -> Normal:
-    """Gauss-Newton's H, g and the cost, with outliers beyond ``cutoff`` (B,) sigmas let go."""
+def normal_equations(
+    problem: Problem, r: Residuals, cutoff: float, scale: AnyArray
+) -> Normal:
+    """Gauss-Newton's H, g and the cost, with outliers beyond ``cutoff`` sigmas let go.
+
+    ``scale`` (B,) multiplies every sigma: above 1 while a hand is far from what was seen, when
+    neither outliers can be told nor fine details are worth leaving the prior for.
+    """
     xp = namespace(r.params)
     batch = len(r.params)
     information = None  # (B, 21, 3, 3) at the landmarks
     pull = None  # (B, 21, 3)
-    cost = 0.0 * cutoff
+    cost = 0.0 * scale
     for part in r.absolute:
-        weight, loss = _mixture(part, cutoff)
+        weight, loss = _mixture(part, cutoff, scale)
         J = xp.reshape(part.jacobian, (batch, -1, 21, *part.jacobian.shape[-2:]))
         e = xp.reshape(part.residual, (batch, -1, 21, part.residual.shape[-1]))
         Jt = xp.matrix_transpose(J) * xp.reshape(weight, (batch, -1, 21))[..., None, None]
@@ -114,19 +120,21 @@ def normal_equations(problem: Problem, r: Residuals, cutoff: AnyArray) -> Normal
         H = H + xp.matrix_transpose(J) @ IJ
         g = g + _times(xp.matrix_transpose(J), xp.reshape(pull, (batch, 63)))
     if r.relative is not None:
-        H, g, loss = _relative(problem, r, cutoff, H, g)
+        H, g, loss = _relative(problem, r, cutoff, scale, H, g)
         cost = cost + loss
     return _with_limits(problem, r.params, H, g, cost)
 
 
-def _mixture(part: Whitened, cutoff: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Weights (B, ..., 21) and summed losses (B,) of the outlier mixture."""
-    xp = namespace(cutoff)
+def _mixture(part: Whitened, cutoff: float, scale: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """Weights (B, ..., 21), over the scale squared, and summed losses (B,) of the mixture."""
+    xp = namespace(scale)
     square = xp.sum(part.residual * part.residual, axis=-1)
-    limit = xp.reshape(cutoff * cutoff, (-1,) + (1,) * (square.ndim - 1))
-    # Shifted so that a perfect fit costs nothing and no exponent overflows.
+    precision = xp.reshape(1 / (scale * scale), (-1,) + (1,) * (square.ndim - 1))
+    square = square * precision
+    limit = cutoff * cutoff
+    # Held, so that no exponent overflows.
     excess = xp.clip(0.5 * (square - limit), -40.0, 40.0)
-    weight = part.seen / (1 + xp.exp(excess))
+    weight = part.seen * precision / (1 + xp.exp(excess))
     loss = 0.5 * limit - _softplus(-0.5 * (square - limit))
     return weight, xp.sum(xp.reshape(part.seen * loss, (len(square), -1)), axis=-1)
 
@@ -137,7 +145,7 @@ def _softplus(x: AnyArray) -> AnyArray:
 
 
 def _relative(
-    problem: Problem, r: Residuals, cutoff: AnyArray, H: AnyArray, g: AnyArray
+    problem: Problem, r: Residuals, cutoff: float, scale: AnyArray, H: AnyArray, g: AnyArray
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Add the sets of points that are known up to a common shift.
 
@@ -153,7 +161,7 @@ def _relative(
         None,
         xp.astype(precision > 0, H.dtype),
     )
-    weight, loss = _mixture(first, cutoff)
+    weight, loss = _mixture(first, cutoff, scale)
     precision = precision * weight
     mean = _mean(r.relative, precision)
     J = r.jacobian

@@ -38,8 +38,9 @@ class SolverOptions:
     """When the solver stops, and what it takes for an outlier.
 
     ``cutoff``: sigmas at which a point counts as much as an outlier. ``far_start``: nothing may
-    be an outlier of a start that is itself far off, so the cutoff begins at twice the start's
-    root mean square and narrows as the fit settles. ``tolerance``: relative decrease of the
+    be an outlier of a start that is itself far off, so every sigma begins as large as the start's
+    residuals and shrinks as the fit settles. Without, the start is near, and the sigmas follow the
+    median residual in. ``tolerance``: relative decrease of the
     cost at which a hand has converged.
     """
 
@@ -49,6 +50,8 @@ class SolverOptions:
     far_start: bool = True
 
 
+_FIRST_DAMPING, _LAST_DAMPING = 1e-3, 1e6
+_COMPRESS_EVERY = 2
 WARM = SolverOptions(max_iterations=10, tolerance=1e-3, far_start=False)
 
 
@@ -147,46 +150,124 @@ def solve(
     if not bool(xp.all(xp.isfinite(starts))):
         raise ValueError("starts are not finite")
     one = xp.ones_like(starts[:, 0])
-    damping, converged = 1e-3 * one, one < 0
-    here = residuals(model, problem, starts)
-    cutoff = options.cutoff * one
-    if options.far_start:
-        chi2, count = _inliers(here, np.inf)
-        cutoff = xp.maximum(cutoff, 2 * xp.sqrt(2 * chi2 / xp.maximum(count, one)))
-    normal = normal_equations(problem, here, cutoff)
-    iteration = 0
+    state = _State(model, problem, starts, options)
+    done, iteration = [], 0
     for iteration in range(1, options.max_iterations + 1):  # noqa: B007
-        step = _step(normal, damping)
-        trial = residuals(model, problem, _wrapped(here.params + step))
-        there = normal_equations(problem, trial, cutoff)
-        better = there.cost <= normal.cost
-        decrease = normal.cost - there.cost
-        small = decrease <= options.tolerance * (1 + normal.cost)
-        here, normal = _choose(better, trial, here), _choose(better, there, normal)
-        tight = cutoff <= options.cutoff
-        converged = ((better & small) | (damping > 1e6)) & tight
-        damping = xp.where(better, xp.maximum(damping / 10, 1e-7 * one), damping * 8)
-        if bool(xp.all(converged)):
+        state.advance()
+        ready = state.converged
+        if bool(xp.all(ready)):
             break
-        if not bool(xp.all(tight)):
-            # Only when the present cutoff's minimum is near: a finger that is still on its way
-            # must not be taken for an outlier.
-            settled = better & (decrease <= 0.05 * there.cost) & (damping < 1e-2)
-            narrower = xp.maximum(cutoff / 3, options.cutoff * one)
-            cutoff = xp.where(settled, narrower, cutoff)
-            normal = normal_equations(problem, here, cutoff)
+        if iteration % _COMPRESS_EVERY == 0 and len(ready) >= 4 * int(xp.sum(~ready)):
+            # A few stragglers must not make the whole batch go on.
+            done.append(state.rows(ready))
+            state.keep(~ready)
+    if not done:
+        here, converged = state.here, state.converged
+    else:
+        params, converged = xp.zeros_like(starts), one < 0
+        for rows, found, settled in (*done, state.rows(one[: len(state.converged)] > 0)):
+            params[rows], converged[rows] = found, settled
+        here = residuals(model, problem, params)
+    normal = normal_equations(problem, here, options.cutoff, one)
     return _finished(model, problem, here, normal, iteration, converged, options)
 
 
-def _step(normal: Normal, damping: AnyArray) -> AnyArray:
-    """The damped step (B, 61), solved in double precision after scaling the unknowns alike."""
+class _State:
+    """The hands that are still being worked on."""
+
+    def __init__(
+        self, model: HandModel, problem: Problem, starts: AnyArray, options: SolverOptions
+    ) -> None:
+        self._model, self._problem, self._options = model, problem, options
+        xp = namespace(starts)
+        one = xp.ones_like(starts[:, 0])
+        self._rows = like(np.arange(len(one)), xp.astype(one, xp.int64))
+        self._damping = _FIRST_DAMPING * one
+        self.converged = one < 0
+        self.here = residuals(model, problem, starts)
+        self._scale = _first_scale(self.here, options)
+        self._normal = normal_equations(problem, self.here, options.cutoff, self._scale)
+
+    def advance(self) -> None:
+        """One iteration: a step, its judgement, and narrower sigmas where it is time."""
+        options, problem, scale = self._options, self._problem, self._scale
+        xp = namespace(scale)
+        one = xp.ones_like(scale)
+        step, gain = _step(self._normal, self._damping)
+        tight = scale <= 1
+        enough = options.tolerance * (1 + self._normal.cost)
+        self.converged = self.converged | (tight & (gain <= enough))
+        if bool(xp.all(self.converged)):
+            return
+        trial = residuals(self._model, problem, _wrapped(self.here.params + step))
+        there = normal_equations(problem, trial, options.cutoff, scale)
+        decrease = self._normal.cost - there.cost
+        better = decrease >= 0
+        self.here = _choose(better, trial, self.here)
+        self._normal = _choose(better, there, self._normal)
+        self.converged = self.converged | (
+            tight & ((better & (decrease <= enough)) | (self._damping > _LAST_DAMPING))
+        )
+        if not bool(xp.all(tight)):
+            if options.far_start:
+                # Only when the minimum at the present scale is near: a finger that is still on
+                # its way must not be taken for an outlier.
+                settled = better & (decrease <= 0.05 * there.cost) & (self._damping < 1e-2)
+                self._scale = xp.where(settled, xp.maximum(scale / 3, one), scale)
+            else:
+                self._scale = _first_scale(self.here, options)
+            self._normal = normal_equations(problem, self.here, options.cutoff, self._scale)
+        self._damping = xp.where(
+            better, xp.maximum(self._damping / 10, 1e-7 * one), self._damping * 8
+        )
+
+    def rows(self, which: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
+        """Places in the batch, parameters and convergence of some of the hands."""
+        return self._rows[which], self.here.params[which], self.converged[which]
+
+    def keep(self, which: AnyArray) -> None:
+        """Go on with some of the hands only."""
+        self._problem = self._problem.select(which)
+        self.here, self._normal = _select(self.here, which), _select(self._normal, which)
+        self._rows, self._scale = self._rows[which], self._scale[which]
+        self._damping, self.converged = self._damping[which], self.converged[which]
+
+
+def _select(values: Any, which: AnyArray) -> Any:
+    """Some of the hands of nested tuples of arrays (B, ...)."""
+    if values is None:
+        return None
+    if isinstance(values, tuple):
+        chosen = [_select(value, which) for value in values]
+        return type(values)(*chosen) if hasattr(values, "_fields") else tuple(chosen)
+    return values[which]
+
+
+def _first_scale(here: Residuals, options: SolverOptions) -> AnyArray:
+    """Factor (B,) on the sigmas at which the points begin to be inliers."""
+    xp = namespace(here.params)
+    one = xp.ones_like(here.params[:, 0])
+    if options.far_start:
+        chi2, count = _inliers(here, np.inf)
+        typical = xp.sqrt(2 * chi2 / xp.maximum(count, one))
+    else:
+        typical = _median(here)
+    return xp.maximum(one, 3 * typical / options.cutoff)
+
+
+def _step(normal: Normal, damping: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """The damped step (B, 61), and the decrease of the cost (B,) that it promises.
+
+    Solved in double precision, after scaling the unknowns alike.
+    """
     xp = namespace(damping)
     H, g = xp.astype(normal.H, xp.float64), xp.astype(normal.g, xp.float64)
     scale = 1 / xp.sqrt(xp.linalg.diagonal(H))
     scaled = H * scale[:, :, None] * scale[:, None, :]
     scaled = scaled + xp.astype(damping, xp.float64)[:, None, None] * eye(NUM_PARAMS, scaled)
     step = -scale * xp.linalg.solve(scaled, (scale * g)[..., None])[..., 0]
-    return xp.astype(step, damping.dtype)
+    gain = -0.5 * xp.sum(step * g, axis=-1)
+    return xp.astype(step, damping.dtype), xp.astype(gain, damping.dtype)
 
 
 def _wrapped(params: AnyArray) -> AnyArray:
@@ -263,6 +344,21 @@ def _inliers(here: Residuals, cutoff: float) -> tuple[AnyArray, AnyArray]:
         size = part.residual.shape[-1]
         count = count + size * xp.sum(xp.reshape(inside, (len(chi2), -1)), axis=-1)
     return chi2, count
+
+
+def _median(here: Residuals) -> AnyArray:
+    """Median length (B,) of the whitened residuals of the points that were seen."""
+    xp = namespace(here.params)
+    batch = len(here.params)
+    lengths, seen = [xp.zeros_like(here.params[:, :1])], [here.params[:, :0]]
+    for part in here.absolute:
+        length = xp.sqrt(xp.sum(part.residual * part.residual, axis=-1))
+        # What was not seen goes to the end.
+        lengths.append(xp.reshape(xp.where(part.seen > 0, length, 1e9 + 0 * length), (batch, -1)))
+        seen.append(xp.reshape(part.seen, (batch, -1)))
+    ordered = xp.sort(xp.concat(lengths, axis=1), axis=1)
+    middle = xp.astype(xp.sum(xp.concat(seen, axis=1), axis=1) / 2, xp.int64)
+    return xp.take_along_axis(ordered, middle[:, None], axis=1)[:, 0]
 
 
 def _pixel_errors(problem: Problem, here: Residuals) -> AnyArray:

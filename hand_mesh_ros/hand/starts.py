@@ -75,11 +75,12 @@ def _bent_fingers(model: HandModel, local: Array, params: Array) -> Array:
     angles = np.zeros((4, 3, 3))
     angles[:, :, 2] = (bend + np.pi) % (2 * np.pi) - np.pi
     angles[:, 0, 1] = np.where(np.abs(flexion[:, 0]) < 1.0, spread, 0.0)
-    angles = np.clip(angles, lower[_MANO_OF_FINGER], upper[_MANO_OF_FINGER]).reshape(4, 9)
+    angles = np.clip(angles, lower[_MANO_OF_FINGER], upper[_MANO_OF_FINGER])
+    by_finger = angles.reshape(4, 9)
     if mirrored:
-        angles = mirror_axis_angle(angles)
+        by_finger = mirror_axis_angle(by_finger)
     rows = pose.reshape(5, 9)
-    rows[_MANO_OF_FINGER[seen]] = angles[seen]
+    rows[_MANO_OF_FINGER[seen]] = by_finger[seen]
     return rows.reshape(45)
 
 

@@ -24,11 +24,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ObserveSettings:
-    """``presence``: least probability of a hand in a region. ``noise``: one sigma of the mean
+    """Which regions hold a hand, and how well its landmarks are known.
 
+    ``presence``: least probability of a hand in a region. ``noise``: one sigma of the mean
     landmark, as a fraction of the region's side. ``passes``: how often a region found by the palm
-    detector is laid anew from its own landmarks, which centres and turns it better than the palm
-    does.
+    detector is laid anew from its own landmarks, which centre and turn it better than the palm.
+    ``same_hand``: two views of a frame closer than this fraction of the region are one hand.
     """
 
     presence: float = 0.5

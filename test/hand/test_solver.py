@@ -105,7 +105,9 @@ def fitted(
 
 
 def worst_mm(result: Fit, model: HandModel, params: np.ndarray) -> float:
-    return 1e3 * float(np.linalg.norm(result.joints - joints_of(model, params), axis=-1).max())
+    """Of the landmarks: the joints inside may turn a little about their bones unseen."""
+    moved = landmarks_of(model, result.params) - landmarks_of(model, params)
+    return 1e3 * float(np.linalg.norm(moved, axis=-1).max())
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -113,8 +115,9 @@ def worst_mm(result: Fit, model: HandModel, params: np.ndarray) -> float:
 def test_exact_landmarks_give_exact_joints(side: Side, seed: int) -> None:
     model = load_hand_model(side=side)
     truth = hand_of_the_prior(np.random.default_rng(seed), side)
-    result = fitted(model, truth, seen(model, truth, cameras(4), sigma=0.02), start_noise=0.01)
+    result = fitted(model, truth, seen(model, truth, cameras(4), sigma=0.1), start_noise=0.01)
     assert worst_mm(result, model, truth) < 0.5
+    assert np.linalg.norm(result.joints - joints_of(model, truth), axis=-1).max() < 0.008
     assert result.residual_px.shape == (4, 21)
     assert result.residual_px.max() < 0.2
     assert result.converged
@@ -225,8 +228,8 @@ def test_unseen_landmarks_are_ignored() -> None:
     observed[1].uv[[8, 16]] = np.nan
     observed[2].uv[8] = np.nan  # seen by nobody
     result = fitted(model, truth, observed)
-    error = 1e3 * np.linalg.norm(result.joints - joints_of(model, truth), axis=-1)
-    assert np.delete(error, 8).max() < 1.0
+    moved = landmarks_of(model, result.params) - landmarks_of(model, truth)
+    assert np.delete(np.linalg.norm(moved, axis=-1), 8).max() < 0.001
     assert np.isnan(result.residual_px).sum() == 6
     spread = np.trace(result.joint_covariance, axis1=1, axis2=2)
     assert spread[8] > 4 * spread[12]
@@ -328,13 +331,13 @@ def test_normal_equations_are_those_of_the_residuals() -> None:
 
     model, observations, priors, starts = drawn_problem(4, seed=5)
     problem = pack(model, observations, priors)
-    wide = np.full(4, 1e3)
-    normal = normal_equations(problem, residuals(model, problem, starts), wide)
+    wide, one = 1e3, np.ones(4)
+    normal = normal_equations(problem, residuals(model, problem, starts), wide, one)
     rng = np.random.default_rng(0)
     for _ in range(5):
         step = rng.normal(0, 1e-6, starts.shape)
         costs = [
-            normal_equations(problem, residuals(model, problem, starts + s * step), wide).cost
+            normal_equations(problem, residuals(model, problem, starts + s * step), wide, one).cost
             for s in (1, -1)
         ]
         np.testing.assert_allclose((normal.g * step).sum(-1), (costs[0] - costs[1]) / 2, rtol=1e-4)

@@ -1,0 +1,293 @@
+"""`hand-mesh bench solver`: how exact, how honest and how fast the solver is.
+
+Hands are drawn from the solver's own prior (inside the joint limits), seen by synthetic cameras
+with Gaussian noise of the size that the solver is told. Times are medians, each beside a baseline
+measured in the same run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.geometry.cameras import look_at, project
+from hand_mesh_ros.geometry.rotations import exp_so3, log_so3
+from hand_mesh_ros.geometry.triangulation import triangulate
+from hand_mesh_ros.hand.kinematics import (
+    BETAS,
+    GLOBAL_ORIENT,
+    HAND_POSE,
+    NUM_PARAMS,
+    TRANSL,
+    joints_and_jacobian,
+)
+from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
+from hand_mesh_ros.hand.limits import pose_limits, pose_prior
+from hand_mesh_ros.hand.model import HandModel, load_hand_model, smplx_max_difference
+from hand_mesh_ros.hand.observations import (
+    Landmarks2D,
+    Observation,
+    Prior,
+    Relative3D,
+    default_prior,
+    pack,
+)
+from hand_mesh_ros.hand.residuals import LIMIT_SIGMA, residuals
+from hand_mesh_ros.hand.solver import WARM, Fits, SolverOptions, fit, fit_batch, solve
+from hand_mesh_ros.hand.starts import start_from_points, start_from_view
+from hand_mesh_ros.types import Camera
+
+Array = NDArray[np.float64]
+Progress = Callable[[int, int, str], None]
+
+_CENTRE = np.array([0.1, -0.2, 0.4])
+_PIXELS = 2.0
+# One sigma, m, of the relative landmarks that a single view comes with.
+_RELATIVE = 0.006
+# Radii of the ellipsoids that hold 68 % and 95 % of a 3D Gaussian, in sigmas.
+_RADIUS = {"68": 1.8724, "95": 2.7955}
+_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    truth: Array
+    observation: Observation
+    prior: Prior
+    start: Array
+
+
+def bench_solver(hands: int, progress: Progress, gpu: bool = False) -> dict[str, Any]:
+    """The synthetic figures of `out/bench/solver.json`, by its names."""
+    model = load_hand_model()
+    total = 6
+    report: dict[str, Any] = {}
+    progress(0, total, "accuracy")
+    report |= _accuracy(model, hands // 4)
+    progress(1, total, "covariance")
+    report |= _honesty(model, hands, outliers=0.0, suffix="")
+    progress(2, total, "covariance with outliers")
+    report |= _honesty(model, hands // 4, outliers=0.1, suffix="_outliers")
+    progress(3, total, "speed of one hand")
+    report |= _speed_of_one(model)
+    progress(4, total, "speed of a batch")
+    report |= _speed_of_batch(model, _BATCH, "cpu")
+    if gpu:
+        report |= _speed_of_batch(model, 1024, "cuda")
+    progress(5, total, "smplx")
+    left = load_hand_model(side="left")
+    report["smplx_max_m"] = max(smplx_max_difference(m) for m in (model, left))
+    progress(total, total, "done")
+    return report
+
+
+def cameras(count: int) -> list[Camera]:
+    """Distorted 720p cameras 0.6 m from the hand, on an arc of 100 degrees, at two heights."""
+    K = np.array([[900.0, 0, 640], [0, 905, 360], [0, 0, 1]])
+    D = np.array([-0.1, 0.02, 1e-3, -1e-3, 0])
+    angles = np.deg2rad(np.linspace(-50, 50, count) if count > 1 else [0.0])
+    eyes = [
+        _CENTRE + 0.6 * np.array([np.cos(a), np.sin(a), 0.2 + 0.3 * (i % 2)])
+        for i, a in enumerate(angles)
+    ]
+    up = np.array([0.0, 0, 1])
+    return [
+        Camera(f"c{i}", 1280, 720, K, "plumb_bob", D, look_at(eye, _CENTRE, up))
+        for i, eye in enumerate(eyes)
+    ]
+
+
+def draw_hand(rng: np.random.Generator, model: HandModel) -> Array:
+    """Parameters (61,) from the solver's prior, inside the joint limits, before the cameras."""
+    lower, upper = pose_limits(model.side)
+    mean, sigma = pose_prior(model.side)
+    pose = rng.normal(mean, sigma)
+    while (outside := (pose < lower) | (pose > upper)).any():
+        pose = np.where(outside, rng.normal(mean, sigma), pose)
+    params = np.zeros(NUM_PARAMS)
+    params[HAND_POSE] = pose
+    params[BETAS] = rng.normal(0, 1, 10)
+    params[GLOBAL_ORIENT] = log_so3(exp_so3(rng.normal(0, 2, 3)))
+    middle = joints_and_jacobian(model, params[None])[0][0].mean(0)
+    params[TRANSL] = _CENTRE + rng.normal(0, 0.03, 3) - middle
+    return params
+
+
+def _case(
+    rng: np.random.Generator,
+    model: HandModel,
+    views: int,
+    outliers: float = 0.0,
+    known_shape: bool = False,
+) -> _Case:
+    truth = draw_hand(rng, model)
+    points = landmarks_and_jacobian(model, truth[None])[0][0]
+    seen = []
+    for camera in cameras(views):
+        uv = project(camera, points) + rng.normal(0, _PIXELS, (21, 2))
+        wrong = rng.uniform(size=21) < outliers
+        uv = np.where(wrong[:, None], uv + rng.normal(0, 60, (21, 2)), uv)
+        seen.append(Landmarks2D(camera, uv, np.full(21, _PIXELS)))
+    prior = default_prior(model)
+    if known_shape:
+        prior = prior.with_shape(truth[BETAS], 0.02**2 * np.eye(10))
+    relative: tuple[Relative3D, ...] = ()
+    if views == 1:
+        guess = points - points.mean(0) + rng.normal(0, _RELATIVE, points.shape)
+        relative = (Relative3D(guess, np.full(21, _RELATIVE)),)
+        start = start_from_view(model, seen[0].camera, seen[0].uv, guess, prior.mean)
+    else:
+        uv, sigma = np.stack([v.uv for v in seen]), np.stack([v.noise for v in seen])
+        rough = triangulate([v.camera for v in seen], uv, sigma)
+        start = start_from_points(model, rough, prior.mean)
+    return _Case(truth, Observation(tuple(seen), relative=relative), prior, start)
+
+
+def _solved(
+    model: HandModel, cases: Sequence[_Case], options: SolverOptions | None = None
+) -> Iterator[tuple[Fits, Array]]:
+    """Fits and true joints (B, 21, 3), a batch at a time."""
+    for begin in range(0, len(cases), _BATCH):
+        part = cases[begin : begin + _BATCH]
+        fits = fit_batch(
+            model,
+            [c.observation for c in part],
+            [c.prior for c in part],
+            np.stack([c.start for c in part]),
+            options,
+        )
+        yield fits, joints_and_jacobian(model, np.stack([c.truth for c in part]))[0]
+
+
+def _accuracy(model: HandModel, count: int) -> dict[str, float]:
+    rng = np.random.default_rng(1)
+    out = {}
+    for name, views, known in (("4view", 4, False), ("1view", 1, True)):
+        cases = [_case(rng, model, views, known_shape=known) for _ in range(count)]
+        found = [(np.asarray(f.joints), truth) for f, truth in _solved(model, cases)]
+        joints, truth = (np.concatenate(part) for part in zip(*found, strict=True))
+        error = np.linalg.norm(joints - truth, axis=-1)
+        out[f"joint_mm_{name}"] = round(1e3 * float(np.median(error)), 3)
+        if views == 1:
+            relative = (joints - joints[:, :1]) - (truth - truth[:, :1])
+            median = np.median(np.linalg.norm(relative, axis=-1)[:, 1:])
+            out["joint_mm_1view_relative"] = round(1e3 * float(median), 3)
+    return out
+
+
+def _honesty(model: HandModel, hands: int, outliers: float, suffix: str) -> dict[str, Any]:
+    """Coverage of the joints' ellipsoids and mean NEES / 3 over hands at 1, 2 and 4 views."""
+    rng = np.random.default_rng(2)
+    out: dict[str, Any] = {}
+    every = []
+    for views in (1, 2, 4):
+        cases = [_case(rng, model, views, outliers) for _ in range(hands // 3)]
+        nees = []
+        for fits, truth in _solved(model, cases):
+            error = (np.asarray(fits.joints) - truth)[..., None]
+            solved = np.linalg.solve(np.asarray(fits.joint_covariance), error)
+            nees.append((error * solved).sum((-1, -2)))
+        values = np.concatenate(nees)
+        every.append(values)
+        out[f"nees_{views}view{suffix}"] = round(float(values.mean() / 3), 3)
+    values = np.concatenate(every)
+    for name, radius in _RADIUS.items():
+        inside = values < radius**2
+        out[f"coverage_{name}{suffix}"] = round(float(inside.mean()), 4)
+    out[f"nees{suffix}"] = round(float(values.mean() / 3), 3)
+    out[f"covariance_hands{suffix}"] = sum(len(v) for v in every)
+    return out
+
+
+def _speed_of_one(model: HandModel) -> dict[str, float]:
+    """A tracked hand seen by four cameras, and the same problem through SciPy."""
+    from scipy.optimize import least_squares
+
+    rng = np.random.default_rng(3)
+    ours, theirs, difference = [], [], []
+    for _ in range(60):
+        case = _case(rng, model, 4)
+        # A frame ago: a few degrees and a centimetre away.
+        start = case.truth + rng.normal(0, 0.03, NUM_PARAMS)
+        start[TRANSL] = case.truth[TRANSL] + rng.normal(0, 0.01, 3)
+        begin = time.perf_counter()
+        result = fit(model, case.observation, case.prior, start, WARM)
+        ours.append(time.perf_counter() - begin)
+        rows = _Rows(model, case)
+        begin = time.perf_counter()
+        answer = least_squares(
+            rows.residual, start, rows.jacobian, method="trf", ftol=WARM.tolerance, x_scale="jac"
+        )
+        theirs.append(time.perf_counter() - begin)
+        moved = joints_and_jacobian(model, answer.x[None])[0][0] - result.joints
+        difference.append(float(np.linalg.norm(moved, axis=-1).mean()))
+    return {
+        "solve_ms": round(1e3 * float(np.median(ours)), 3),
+        "scipy_ms": round(1e3 * float(np.median(theirs)), 3),
+        "speedup_vs_scipy": round(float(np.median(np.array(theirs) / np.array(ours))), 2),
+        "scipy_difference_mm": round(1e3 * float(np.median(difference)), 3),
+    }
+
+
+class _Rows:
+    """The same problem as one tall vector of whitened residuals with its Jacobian, for SciPy."""
+
+    def __init__(self, model: HandModel, case: _Case) -> None:
+        self._model = model
+        self._problem = pack(model, [case.observation], [case.prior])
+        self._root = np.linalg.cholesky(case.prior.precision).T
+        self._mean = case.prior.mean
+        self._lower, self._upper = pose_limits(model.side)
+
+    def residual(self, params: Array) -> Array:
+        r = residuals(self._model, self._problem, params[None])
+        pose = params[HAND_POSE]
+        excess = np.minimum(pose - self._lower, 0) + np.maximum(pose - self._upper, 0)
+        parts = [p.residual.reshape(-1) for p in r.absolute]
+        return np.concatenate([*parts, self._root @ (params - self._mean), excess / LIMIT_SIGMA])
+
+    def jacobian(self, params: Array) -> Array:
+        r = residuals(self._model, self._problem, params[None])
+        parts = [
+            (p.jacobian @ r.jacobian[:, None]).reshape(-1, NUM_PARAMS) for p in r.absolute
+        ]
+        pose = params[HAND_POSE]
+        limits = np.zeros((45, NUM_PARAMS))
+        limits[np.arange(45), np.arange(45) + HAND_POSE.start] = (
+            (pose < self._lower) | (pose > self._upper)
+        ) / LIMIT_SIGMA
+        return np.concatenate([*parts, self._root, limits])
+
+
+def _speed_of_batch(model: HandModel, size: int, device: str) -> dict[str, float]:
+    import torch
+
+    rng = np.random.default_rng(4)
+    cases = [_case(rng, model, 4) for _ in range(size)]
+    truth = np.stack([c.truth for c in cases])
+    starts = truth + rng.normal(0, 0.03, truth.shape)
+    starts[:, TRANSL] = truth[:, TRANSL] + rng.normal(0, 0.01, (size, 3))
+    reference = torch.zeros(1, device=device)
+    problem = pack(model, [c.observation for c in cases], [c.prior for c in cases]).to(reference)
+    begin_at = torch.as_tensor(starts, dtype=torch.float32, device=device)
+    times = []
+    for _ in range(9):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        begin = time.perf_counter()
+        fits = solve(model, problem, begin_at, WARM)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    joints = joints_and_jacobian(model, truth)[0]
+    error = np.linalg.norm(fits.joints.cpu().numpy() - joints, axis=-1)
+    name = f"batch{size}" + ("_gpu" if device == "cuda" else "")
+    return {
+        f"{name}_ms": round(1e3 * float(np.median(times)), 2),
+        f"{name}_joint_mm": round(1e3 * float(np.median(error)), 3),
+    }
