@@ -1,9 +1,9 @@
 """One shape from many sightings: bundle adjustment of the betas that all of a person's hands share.
 
-Every sighting is fitted with the shared betas held nearly still. Eliminating its own 51 parameters
-from its normal equations (Schur complement) leaves what it says about betas: a precision and a
-pull. They add up, the population's prior is counted once, and the fits begin anew around the new
-betas until these stand still.
+Every sighting is fitted near the shared betas. Eliminating its own 51 parameters (Schur complement)
+and the prior it was fitted with leaves what it says about betas: a precision and a pull. They add
+up, the population's prior is counted once, and the fits begin anew around the new betas until these
+stand still.
 
 What adds up is not independent. Neighbouring frames err alike, so the sum is worth as many
 sightings as its scores' long-run variance says (Newey & West 1987). And a network errs on one
@@ -16,25 +16,23 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.hand.kinematics import BETAS, NUM_PARAMS
+from hand_mesh_ros.hand.kinematics import BETAS
 from hand_mesh_ros.hand.landmarks import MEDIAPIPE, landmarks_and_jacobian
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import (
     Observation,
     Points3D,
-    Prior,
     Problem,
     default_prior,
     pack,
 )
-from hand_mesh_ros.hand.residuals import normal_equations, residuals
 from hand_mesh_ros.hand.shape import HandShape
-from hand_mesh_ros.hand.solver import SolverOptions, solve
+from hand_mesh_ros.hand.solver import Fits, SolverOptions, fit_batch, solve
 from hand_mesh_ros.types import SIDES, Side
 
 Array = NDArray[np.float64]
@@ -42,10 +40,11 @@ Array = NDArray[np.float64]
 FEWEST: Final = 10
 """Sightings that a calibration needs at least."""
 
-_OTHERS: Final = np.delete(np.arange(NUM_PARAMS), np.arange(NUM_PARAMS)[BETAS])
 _BETAS: Final = BETAS.stop - BETAS.start
-# One sigma by which a sighting's betas may leave the shared ones: enough for a step to be found.
-_LEASH = 0.1
+# One sigma by which a sighting's betas may leave the shared ones, in which its fit is linearised.
+_LEASH = 0.3
+# Shared betas that move by less have arrived.
+_STILL = 0.02
 # Degrees of freedom of the Student distribution that sightings are taken to come from.
 _TAILS = 4.0
 _MEDIAN_CHI2 = 9.342  # with 10 degrees of freedom
@@ -71,10 +70,11 @@ class FusionSettings:
     landmark_bias: float = 0.002
     max_residual: float = 3.0
     rounds: int = 4
-    options: SolverOptions = SolverOptions(max_iterations=20, tolerance=1e-3, far_start=False)
+    options: SolverOptions = SolverOptions(max_iterations=15, tolerance=1e-4, far_start=False)
 
 
-class Evidence(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Evidence:
     """What B sightings say about betas: ``precision`` (B, 10, 10), ``pull`` (B, 10).
 
     The pull is precision times the betas that the sighting alone likes best.
@@ -82,6 +82,10 @@ class Evidence(NamedTuple):
 
     precision: Array
     pull: Array
+
+    def __getitem__(self, chosen: Any) -> Evidence:
+        """Some of the sightings."""
+        return Evidence(self.precision[chosen], self.pull[chosen])
 
     def scores(self, betas: Array) -> Array:
         """Gradients (B, 10) of the sightings' log-likelihoods at betas (10,)."""
@@ -100,29 +104,32 @@ def calibrate_shape(
     if fewer than `FEWEST` remain that are fitted well.
     """
     settings = settings or FusionSettings()
-    by_side = [(models[s], sorted_) for s in SIDES if (sorted_ := _in_time(sightings, s))]
-    betas, leash = np.zeros(_BETAS), 1.0
-    starts = [np.stack([s.start for s in group]) for _, group in by_side]
     if len(sightings) < FEWEST:
         raise ValueError(f"{len(sightings)} sightings of a hand, at least {FEWEST} are needed")
+    by_side = [(models[s], group) for s in SIDES if (group := _in_time(sightings, s))]
+    ceiling = _known_by_bias(models["right"], settings.landmark_bias)
+    betas, covariance, effective, used = np.zeros(_BETAS), np.eye(_BETAS), 0.0, 0
+    leash = 1.0  # the population's
+    starts = [np.stack([s.start for s in group]) for _, group in by_side]
     for _ in range(settings.rounds):
+        precision = np.eye(_BETAS) / leash**2
         found: list[Evidence] = []
         for i, (model, group) in enumerate(by_side):
             prior = default_prior(model).with_shape(betas, leash**2 * np.eye(_BETAS))
             problem = pack(model, [s.observation for s in group], [prior] * len(group))
-            starts[i], good = _fitted(model, problem, starts[i], settings)
-            evidence = shape_evidence(model, problem, starts[i], settings.options.cutoff)
-            found.append(Evidence(evidence.precision[good], evidence.pull[good]))
+            fits = solve(model, problem, starts[i], settings.options)
+            starts[i] = np.asarray(fits.params)
+            good = _believable(problem, fits, settings.max_residual)
+            found.append(shape_evidence(fits, betas, precision)[good])
         used = sum(len(e.pull) for e in found)
         if used < FEWEST:
             raise ValueError(
                 f"{used} of {len(sightings)} sightings were fitted well, {FEWEST} are needed"
             )
-        ceiling = _known_by_bias(by_side[0][0], settings.landmark_bias)
-        moved = betas
+        before = betas
         betas, covariance, effective = fuse(found, ceiling)
         leash = _LEASH
-        if np.abs(betas - moved).max() < 0.01:
+        if np.abs(betas - before).max() < _STILL:
             break
     return HandShape(
         model_id=models["right"].model_id,
@@ -135,23 +142,14 @@ def calibrate_shape(
     )
 
 
-def shape_evidence(model: HandModel, problem: Problem, params: Array, cutoff: float) -> Evidence:
-    """What each of B problems says about betas near params (B, 61), its prior on betas aside."""
-    precision = problem.prior_precision.copy()
-    precision[:, BETAS] = 0
-    precision[:, :, BETAS] = 0
-    problem = problem._replace(prior_precision=precision)
-    normal = normal_equations(
-        problem, residuals(model, problem, params), np.full(len(params), cutoff)
-    )
-    own = normal.H[:, _OTHERS[:, None], _OTHERS]
-    cross = normal.H[:, _OTHERS][..., BETAS]
-    gain = np.linalg.solve(own, cross)
-    back = np.swapaxes(gain, 1, 2)
-    information = normal.H[:, BETAS, BETAS] - back @ cross
-    slope = normal.g[:, BETAS] - (back @ normal.g[:, _OTHERS, None])[..., 0]
-    pull = (information @ params[:, BETAS, None])[..., 0] - slope
-    return Evidence(information, pull)
+def shape_evidence(fits: Fits, prior_betas: Array, prior_precision: Array) -> Evidence:
+    """What B fits say about betas, their prior on betas (10,), (10, 10) aside.
+
+    The inverse of the posterior's block of betas is the Schur complement of the normal matrix.
+    """
+    known = np.linalg.inv(fits.covariance[:, BETAS, BETAS])
+    pull = (known @ fits.params[:, BETAS, None])[..., 0] - prior_precision @ prior_betas
+    return Evidence(known - prior_precision, pull)
 
 
 def fuse(sequences: Sequence[Evidence], ceiling: Array | None = None) -> tuple[Array, Array, float]:
@@ -161,7 +159,10 @@ def fuse(sequences: Sequence[Evidence], ceiling: Array | None = None) -> tuple[A
     number of sightings exceeds. The population prior is a unit Gaussian. Sightings weigh as
     samples of a Student distribution, so that wrong ones hardly count.
     """
-    evidence = Evidence(*(np.concatenate(parts) for parts in zip(*sequences, strict=True)))
+    evidence = Evidence(
+        np.concatenate([s.precision for s in sequences]),
+        np.concatenate([s.pull for s in sequences]),
+    )
     count = len(evidence.pull)
     weight = np.ones(count)
     betas = np.zeros(_BETAS)
@@ -190,31 +191,27 @@ def _in_time(sightings: Sequence[Sighting], side: Side) -> list[Sighting]:
     return sorted((s for s in sightings if s.side == side), key=lambda s: s.stamp_ns)
 
 
-def _fitted(
-    model: HandModel, problem: Problem, starts: Array, settings: FusionSettings
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Parameters (B, 61), and which of the fits are to be believed."""
-    fits = solve(model, problem, starts, settings.options)
-    good = fits.converged & np.isfinite(fits.params).all(-1)
+def _believable(problem: Problem, fits: Fits, max_residual: float) -> NDArray[np.bool_]:
+    """Which of the fits (B,) lie near what was seen; what else is odd, `fuse` weighs down."""
+    good = np.asarray(np.isfinite(fits.params).all(-1))
     if problem.uv is not None:
-        sigma = np.linalg.det(problem.whiten) ** 0.5  # inverse, px
-        scaled = np.where(np.isfinite(fits.residual_px), fits.residual_px * sigma, np.nan)
-        good &= np.nanmedian(scaled.reshape(len(starts), -1), axis=1) < settings.max_residual
-    return np.asarray(fits.params), np.asarray(good)
+        inverse = np.sqrt(np.linalg.det(problem.whiten))  # of sigma, zero where nothing was seen
+        scaled = np.where(inverse > 0, fits.residual_px * inverse, np.nan)
+        good &= np.nanmedian(scaled.reshape(len(good), -1), axis=1) < max_residual
+    return good
 
 
 def _known_by_bias(model: HandModel, bias: float) -> Array | None:
     """Precision (10, 10) of betas from landmarks in space that each err by ``bias`` metres."""
     if bias <= 0:
         return None
-    prior: Prior = default_prior(model)
-    params = prior.mean[None]
-    points = landmarks_and_jacobian(model, params)[0][0]
+    prior = default_prior(model)
+    points = landmarks_and_jacobian(model, prior.mean[None])[0][0]
     observation = Observation(points=Points3D(points, np.full(21, bias)))
-    problem = pack(model, [observation], [prior])
-    information = shape_evidence(model, problem, params, 10.0).precision[0]
+    fits = fit_batch(model, [observation], [prior], prior.mean[None])
+    known = shape_evidence(fits, np.zeros(_BETAS), np.eye(_BETAS)).precision[0]
     # What landmarks do not see at all is not known by them either, but must stay invertible.
-    return np.asarray(information + 1e-9 * np.eye(_BETAS))
+    return np.asarray(known + 1e-9 * np.eye(_BETAS))
 
 
 def _mahalanobis(evidence: Evidence, betas: Array) -> Array:
