@@ -155,6 +155,8 @@ class HandMeshNode(LifecycleNode):
         statistics.stages = dict(pipeline.timings)
 
     def _failed(self, error: Exception) -> None:
+        if not self.context.ok():  # interrupted in the middle of publishing
+            return
         self._statistics.failures += 1
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         self._complain(f"failure {type(error).__name__}", f"a frame set failed: {error}\n{trace}")
