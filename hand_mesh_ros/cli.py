@@ -91,6 +91,9 @@ def reconstruct(
     ] = None,
     backend: Annotated[str, typer.Option(help="How views become hands.")] = "landmarks",
     max_hands: Annotated[int, typer.Option(help="Most hands to look for.", min=1)] = 2,
+    shape: Annotated[
+        Path | None, typer.Option(help="The person's hand shape, of calibrate-shape.")
+    ] = None,
     video: Annotated[bool, typer.Option(help="Write overlay.mp4 with the mesh drawn.")] = True,
 ) -> None:
     """Reconstruct hands from files, without ROS: hands.jsonl, overlay.mp4, sheet.png, report."""
@@ -103,7 +106,10 @@ def reconstruct(
     try:
         recording = open_recording(source, unit_m=unit_m, calibration=calibration)
         pipeline, models = build_pipeline(
-            backend=backend, hand_model=hand_model, pipeline=PipelineSettings(max_hands=max_hands)
+            backend=backend,
+            hand_model=hand_model,
+            pipeline=PipelineSettings(max_hands=max_hands),
+            shape=shape,
         )
         with _progress("reconstruct") as report_progress:
             report = run(recording, pipeline, models, out, video, report_progress)
@@ -111,6 +117,52 @@ def reconstruct(
         _fail(error)
     _print_report(report)
     typer.echo(f"wrote {out}/hands.jsonl, {out}/sheet.png, {out}/report.json")
+
+
+@app.command(
+    "calibrate-shape",
+    epilog="Examples: hand-mesh calibrate-shape cell/ --out person.json   |   "
+    "hand-mesh reconstruct hand.mp4 --shape person.json",
+)
+def calibrate_shape(
+    recording: Annotated[Path, typer.Argument(help="Recording of two calibrated cameras or more.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("shape.json"),
+    calibration: Annotated[
+        Path | None, typer.Option(help="Intrinsics of a single camera (.yaml, .toml, .dat).")
+    ] = None,
+    unit_m: Annotated[
+        float | None, typer.Option(help="Metres in one unit of a rot_trans calibration.")
+    ] = None,
+    hand_model: Annotated[
+        Path | None, typer.Option(help="Hand model (.npz); default: the free hand.")
+    ] = None,
+    side: Annotated[
+        str, typer.Option(help="both: the hands are one person's; left or right: that hand only.")
+    ] = "both",
+    max_frames: Annotated[
+        int | None, typer.Option(help="Frame sets to look at, spread evenly; default: all.", min=10)
+    ] = None,
+) -> None:
+    """Estimate a person's hand shape once, for later use: bone lengths, with their uncertainty."""
+    from hand_mesh_ros.data.recordings import BadRecording, open_recording
+    from hand_mesh_ros.evaluation.shape_report import calibrate_recording
+    from hand_mesh_ros.networks.assets import AssetError
+    from hand_mesh_ros.perception.build import build_pipeline
+
+    if side not in ("both", "left", "right"):
+        _fail(f"--side {side}: it is both, left or right")
+    try:
+        opened = open_recording(recording, unit_m=unit_m, calibration=calibration)
+        pipeline, models = build_pipeline(hand_model=hand_model)
+        with _progress("calibrate-shape") as report_progress:
+            shape = calibrate_recording(
+                opened, pipeline, models, side, max_frames, report_progress
+            )
+        shape.save(out)
+    except (BadRecording, AssetError, OSError, ValueError) as error:
+        _fail(error)
+    _print_shape(shape, models["right"])
+    typer.echo(f"wrote {out}")
 
 
 @model_app.command("build", epilog="Example: hand-mesh model build --out free_right_hand.npz")
@@ -143,6 +195,15 @@ def _print_report(report: dict[str, Any]) -> None:
             value = "  ".join(f"{key} {number:g}" for key, number in value.items())
         table.add_row(name, str(value))
     Console().print(table)
+
+
+def _print_shape(shape: Any, model: Any) -> None:
+    from rich.console import Console
+
+    from hand_mesh_ros.evaluation.shape_report import shape_tables
+
+    for table in shape_tables(shape, model):
+        Console().print(table)
 
 
 class _progress:

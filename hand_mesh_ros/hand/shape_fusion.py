@@ -176,15 +176,17 @@ def fuse(sequences: Sequence[Evidence], ceiling: Array | None = None) -> tuple[A
     ends = np.cumsum([len(s.pull) for s in sequences])[:-1]
     scores = weight[:, None] * evidence.scores(betas)
     one, long_run = _variances(np.split(scores, ends), P / count)
-    P = P / max(long_run, one, 1.0)
-    pull = (weight @ evidence.pull) / max(long_run, one, 1.0)
+    # Never surer than the noise that was told, and so many times less as errors last.
+    lasting = max(long_run / max(one, 1e-12), 1.0)
+    P = P / (max(one, 1.0) * lasting)
+    pull = (weight @ evidence.pull) / (max(one, 1.0) * lasting)
     if ceiling is not None:
         # (P^-1 + C^-1)^-1, where P may be singular, and the pull that belongs to it.
         share = ceiling @ np.linalg.inv(ceiling + P)
         P, pull = share @ P, share @ pull
         P = (P + P.T) / 2
     covariance = np.linalg.inv(P + np.eye(_BETAS))
-    return covariance @ pull, (covariance + covariance.T) / 2, count * min(1.0, one / long_run)
+    return covariance @ pull, (covariance + covariance.T) / 2, count / lasting
 
 
 def _in_time(sightings: Sequence[Sighting], side: Side) -> list[Sighting]:
@@ -236,4 +238,4 @@ def _variances(sequences: Sequence[Array], precision: Array) -> tuple[float, flo
         at = [float((z[k:] * z[: len(z) - k]).sum()) / total / _BETAS for k in range(lags)]
         one += at[0]
         long_run += at[0] + 2 * sum((1 - k / lags) * c for k, c in enumerate(at) if k)
-    return one, max(long_run, 1e-12)
+    return one, long_run

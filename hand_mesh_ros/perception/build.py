@@ -7,6 +7,7 @@ from typing import Any
 
 from hand_mesh_ros.hand.mirror import mirror_model
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
+from hand_mesh_ros.hand.shape import load_shape
 from hand_mesh_ros.networks.landmarks import HandLandmarker
 from hand_mesh_ros.networks.palm import PalmDetector
 from hand_mesh_ros.perception.estimate import create_backend
@@ -24,9 +25,11 @@ def build_pipeline(
     num_threads: int = 2,
     observe: ObserveSettings | None = None,
     pipeline: PipelineSettings | None = None,
+    shape: Path | None = None,
 ) -> tuple[HandPipeline, dict[Side, HandModel]]:
     """Load networks and hand model; returns the pipeline and the models of both sides.
 
+    ``shape``: file of a calibrated hand shape (`hand.shape.load_shape`) that all hands have.
     Raises what the parts raise: a missing network file, a hand model that is none, an unknown
     backend; each names itself.
     """
@@ -38,4 +41,7 @@ def build_pipeline(
         HandLandmarker(runtime, device, num_threads=num_threads),
         observe or ObserveSettings(),
     )
-    return HandPipeline(observer, create_backend(backend, models=models), pipeline), models
+    made = HandPipeline(observer, create_backend(backend, models=models), pipeline)
+    if shape is not None:
+        made.use_shape(load_shape(shape, right.model_id))
+    return made, models

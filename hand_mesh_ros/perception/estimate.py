@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from hand_mesh_ros.hand.shape import HandShape
 from hand_mesh_ros.types import HandEstimate, TrackedHand, View
 
 
@@ -44,6 +45,13 @@ class Backend(Protocol):
     """
 
     def estimate(self, hands: Sequence[HandViews]) -> list[HandEstimate | None]: ...
+
+
+@runtime_checkable
+class TakesShape(Protocol):
+    """A backend whose hands can be given a calibrated shape."""
+
+    def use_shape(self, shape: HandShape | None) -> None: ...
 
 
 # name -> "module:class"; imported when chosen, so that no backend costs another's users anything

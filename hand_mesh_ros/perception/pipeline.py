@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.cameras import project, rays
 from hand_mesh_ros.geometry.triangulation import triangulate
+from hand_mesh_ros.hand.shape import HandShape
 from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.perception.associate import AssociateSettings, associate
-from hand_mesh_ros.perception.estimate import Backend, HandViews
+from hand_mesh_ros.perception.estimate import Backend, HandViews, TakesShape
 from hand_mesh_ros.perception.observe import Observer
 from hand_mesh_ros.perception.track import Track, Tracker, TrackSettings
 from hand_mesh_ros.types import Camera, Frame, FrameSet, HandSet, View
@@ -52,6 +53,18 @@ class HandPipeline:
     def reset(self) -> None:
         """Forget the tracks; ids go on."""
         self._tracker.reset()
+
+    def use_shape(self, shape: HandShape | None) -> None:
+        """All hands are of this calibrated shape from now on; None: of any. Any thread may call.
+
+        ``ValueError`` if the backend takes none, or not this one.
+        """
+        if not isinstance(self._backend, TakesShape):
+            raise ValueError(
+                f"the backend {type(self._backend).__name__} takes no calibrated shape: leave it "
+                "out, or choose the backend 'landmarks'"
+            )
+        self._backend.use_shape(shape)
 
     def process(self, frame_set: FrameSet) -> HandSet:
         """The hands of one frame set; ``timings`` holds the seconds each stage took."""

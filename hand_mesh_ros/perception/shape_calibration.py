@@ -30,8 +30,8 @@ class CalibrationSettings:
 class ShapeCollector:
     """Takes the pipeline's answers in and keeps the hands that fix their own size.
 
-    Those are hands that two cameras or more saw and whose fit converged. Everything that is
-    gathered must be of one person.
+    Those are hands that two cameras or more saw, or one with depth, and whose fit converged.
+    Everything that is gathered must be of one person.
     """
 
     def __init__(self, settings: CalibrationSettings | None = None) -> None:
@@ -51,7 +51,8 @@ class ShapeCollector:
             gap = abs(hands.stamp_ns - self._last.get(side, -(10**18))) * 1e-9
             if self.full or side not in self.settings.sides or gap < self.settings.gap - 1e-6:
                 continue
-            if len(views) > 1 and hand.estimate.converged and not hand.extrapolated:
+            metric = hand.estimate.scale_source in ("multi_view", "depth")
+            if metric and hand.estimate.converged and not hand.extrapolated:
                 self.sightings.append(sighting(hand.estimate, hands.stamp_ns, views))
                 self._last[side] = hands.stamp_ns
 
@@ -61,7 +62,7 @@ class ShapeCollector:
 
 
 def sighting(estimate: HandEstimate, stamp_ns: int, views: Iterable[View]) -> Sighting:
-    """A hand as evidence of its shape: the pixels alone, and the estimate to begin at.
+    """A hand as evidence of its shape: pixels and depth, and the estimate to begin at.
 
     The network's metric landmarks stay out: their proportions are its idea of a hand.
     """
@@ -69,5 +70,5 @@ def sighting(estimate: HandEstimate, stamp_ns: int, views: Iterable[View]) -> Si
     start = np.concatenate([mano.global_orient, mano.hand_pose, mano.betas, mano.transl])
     if mano.mirrored:
         start = mirror_params(start)
-    seen = tuple(Landmarks2D(v.camera, v.uv, v.sigma) for v in views)
+    seen = tuple(Landmarks2D(v.camera, v.uv, v.sigma, v.depth, v.depth_sigma) for v in views)
     return Sighting(estimate.side, stamp_ns, Observation(views=seen), start)

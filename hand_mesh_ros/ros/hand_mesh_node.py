@@ -19,6 +19,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
+from hand_mesh_ros.networks.assets import home
 from hand_mesh_ros.perception.pipeline import HandPipeline
 from hand_mesh_ros.ros.diagnostics import CameraRate, Statistics, diagnostics
 from hand_mesh_ros.ros.inputs import CameraInputs, RawSet
@@ -26,13 +27,16 @@ from hand_mesh_ros.ros.outputs import HandOutputs
 from hand_mesh_ros.ros.parameters import declare, refuse_bad
 from hand_mesh_ros.ros.running import run_node
 from hand_mesh_ros.ros.settings import NODE_SPECS, NodeSettings, load_settings
+from hand_mesh_ros.ros.shape_service import ShapeCalibration
 from hand_mesh_ros.ros.worker import Worker
 
 _QUIET = 5.0  # seconds between two equal complaints
 _Result = TransitionCallbackReturn
 _SPECS = {spec.name: spec for spec in NODE_SPECS}
 _LIVE = {"tf.prefix": "tf_prefix", "overlay.alpha": "overlay_alpha"} | {
-    "marker.lifetime": "marker_lifetime"
+    "marker.lifetime": "marker_lifetime",
+    "calibrate_shape.frames": "calibration_frames",
+    "calibrate_shape.timeout": "calibration_timeout",
 }
 
 
@@ -45,6 +49,7 @@ class HandMeshNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._settings: NodeSettings | None = None
         self._pipeline: HandPipeline | None = None
+        self._calibration: ShapeCalibration | None = None
         self._outputs: HandOutputs | None = None
         self._inputs: CameraInputs | None = None
         self._worker: Worker[RawSet] | None = None
@@ -54,6 +59,7 @@ class HandMeshNode(LifecycleNode):
         self._received_before: Counter[str] = Counter()
         self._offered = [  # not `_services`: rclpy's Node keeps its own there
             self.create_service(Trigger, "~/reset", self._on_reset),
+            self.create_service(Trigger, "~/calibrate_shape", self._on_calibrate_shape),
             self.create_service(SetBool, "~/set_enabled", self._on_set_enabled),
         ]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 5)
@@ -76,7 +82,16 @@ class HandMeshNode(LifecycleNode):
         """Read the parameters, load the networks and the hand model."""
         try:
             self._settings = settings = load_settings(self)
-            self._pipeline, models = _build(settings)
+            known = Path(settings.shape_file).expanduser() if settings.shape_file else None
+            if known is not None and not known.is_file():
+                self.get_logger().warning(
+                    f"parameter shape_file: there is no {known} yet; hands have no calibrated "
+                    "shape until ~/calibrate_shape has written it"
+                )
+            self._pipeline, models = _build(settings, known if known and known.is_file() else None)
+            self._calibration = ShapeCalibration(
+                self._pipeline, models, known or home() / "shape.json", self.get_logger()
+            )
             names = tuple(camera.name for camera in settings.cameras)
             self._outputs = HandOutputs(self, names, models)
         except Exception as error:  # rclpy would turn it into a silent ERROR transition
@@ -125,12 +140,14 @@ class HandMeshNode(LifecycleNode):
             self._inputs.close()
         if self._worker is not None:
             self._worker.stop()
+        if self._calibration is not None:
+            self._calibration.cancel()
         self._inputs = self._worker = None
 
     def _release(self) -> None:
         if self._outputs is not None:
             self._outputs.close()
-        self._outputs = self._pipeline = self._settings = None
+        self._outputs = self._pipeline = self._calibration = self._settings = None
 
     # Work ----------------------------------------------------------------------------------
 
@@ -146,6 +163,8 @@ class HandMeshNode(LifecycleNode):
         if frames is None:
             return
         hands = pipeline.process(frames)
+        if self._calibration is not None:
+            self._calibration.add(hands)
         frame_id = settings.output_frame or frames.frames[0].camera.frame_id
         outputs.publish(hands, frames, frame_id, settings.live, self._age)
         statistics = self._statistics
@@ -182,6 +201,18 @@ class HandMeshNode(LifecycleNode):
         response.success, response.message = True, "tracks are forgotten at the next frame set"
         return response
 
+    def _on_calibrate_shape(
+        self, _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        settings = self._settings
+        if self._calibration is None or self._worker is None or settings is None:
+            response.success, response.message = False, "the node is not active"
+        else:
+            response.success, response.message = self._calibration.begin(
+                settings.live.calibration_frames, settings.live.calibration_timeout
+            )
+        return response
+
     def _on_set_enabled(
         self, request: SetBool.Request, response: SetBool.Response
     ) -> SetBool.Response:
@@ -204,6 +235,8 @@ class HandMeshNode(LifecycleNode):
         return result
 
     def _publish_diagnostics(self) -> None:
+        if self._calibration is not None:
+            self._calibration.check()  # time passes without frames as well
         inputs, settings = self._inputs, self._settings
         if inputs is None or settings is None or self._worker is None:
             return
@@ -230,7 +263,9 @@ class HandMeshNode(LifecycleNode):
         )
 
 
-def _build(settings: NodeSettings) -> tuple[HandPipeline, dict[Any, Any]]:
+def _build(
+    settings: NodeSettings, shape: Path | None
+) -> tuple[HandPipeline, dict[Any, Any]]:
     """The pipeline and the hand models of both sides that the settings ask for."""
     from hand_mesh_ros.perception.build import build_pipeline
 
@@ -242,6 +277,7 @@ def _build(settings: NodeSettings) -> tuple[HandPipeline, dict[Any, Any]]:
         num_threads=settings.num_threads,
         observe=settings.observe,
         pipeline=settings.pipeline,
+        shape=shape,
     )
 
 

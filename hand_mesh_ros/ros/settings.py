@@ -27,6 +27,26 @@ NODE_SPECS = (
     ),
     Spec("backend", "landmarks", "How views become hands.", choices=tuple(sorted(BACKENDS))),
     Spec("hand_model", "", "Path of a hand model (.npz in MANO's layout). Empty: the free hand."),
+    Spec(
+        "shape_file",
+        "",
+        "File of a person's calibrated hand shape, which all hands then have; ~/calibrate_shape "
+        "writes it. Empty: shapes are estimated hand by hand.",
+    ),
+    Spec(
+        "calibrate_shape.frames",
+        60,
+        "Sightings of a hand, by two cameras or more, that ~/calibrate_shape gathers.",
+        bounds=(10, 2000),
+        live=True,
+    ),
+    Spec(
+        "calibrate_shape.timeout",
+        60.0,
+        "Seconds after which ~/calibrate_shape makes do with what it has gathered.",
+        bounds=(1.0, 3600.0),
+        live=True,
+    ),
     Spec("runtime", "litert", "What runs the landmark networks.", choices=("litert", "torch")),
     Spec("device", "cpu", "Torch device, with runtime torch: cpu, cuda, cuda:0, ..."),
     Spec("num_threads", 2, "Threads of the landmark networks on a CPU.", bounds=(1, 64)),
@@ -104,6 +124,8 @@ class LiveSettings:
     publish_joint_tf: bool
     overlay_alpha: float
     marker_lifetime: float
+    calibration_frames: int
+    calibration_timeout: float
 
 
 @dataclass(frozen=True)
@@ -114,6 +136,7 @@ class NodeSettings:
     output_frame: str
     backend: str
     hand_model: str
+    shape_file: str
     runtime: str
     device: str
     num_threads: int
@@ -156,6 +179,7 @@ def load_settings(node: Node) -> NodeSettings:
         output_frame=values["output_frame"] or ("world" if len(names) > 1 else ""),
         backend=values["backend"],
         hand_model=values["hand_model"],
+        shape_file=values["shape_file"],
         runtime=values["runtime"],
         device=values["device"],
         num_threads=values["num_threads"],
@@ -185,6 +209,8 @@ def live_settings(values: dict[str, Any]) -> LiveSettings:
         publish_joint_tf=values["publish_joint_tf"],
         overlay_alpha=values["overlay.alpha"],
         marker_lifetime=values["marker.lifetime"],
+        calibration_frames=values["calibrate_shape.frames"],
+        calibration_timeout=values["calibrate_shape.timeout"],
     )
 
 

@@ -1,0 +1,306 @@
+"""A person's shape: fused from many hands, honest about its error, safe in its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hand_mesh_ros.geometry.cameras import look_at, project
+from hand_mesh_ros.hand.kinematics import (
+    BETAS,
+    GLOBAL_ORIENT,
+    HAND_POSE,
+    NUM_PARAMS,
+    TRANSL,
+    joints_and_jacobian,
+)
+from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
+from hand_mesh_ros.hand.limits import pose_limits, pose_prior
+from hand_mesh_ros.hand.model import load_hand_model
+from hand_mesh_ros.hand.observations import Landmarks2D, Observation, default_prior
+from hand_mesh_ros.hand.shape import (
+    HandShape,
+    bone_lengths,
+    load_shape,
+    palm_length,
+    with_shape_uncertainty,
+)
+from hand_mesh_ros.hand.shape_fusion import (
+    Evidence,
+    FusionSettings,
+    Sighting,
+    calibrate_shape,
+    fuse,
+)
+from hand_mesh_ros.hand.solver import fit
+from hand_mesh_ros.types import SIDES, Camera, Side
+
+MODELS = {side: load_hand_model(side=side) for side in SIDES}
+EXACT = FusionSettings(landmark_bias=0.0)
+K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
+
+
+def cameras(count: int) -> list[Camera]:
+    angles = np.deg2rad(np.linspace(-50, 50, count) if count > 1 else [0.0])
+    places = [[0.7 * np.cos(a), 0.7 * np.sin(a), 0.15 + 0.2 * (i % 2)] for i, a in enumerate(angles)]
+    up = np.array([0.0, 0, 1])
+    return [
+        Camera(f"c{i}", 640, 480, K, T_camera_world=look_at(np.array(p), np.zeros(3), up))
+        for i, p in enumerate(places)
+    ]
+
+
+def posed(rng: np.random.Generator, side: Side, betas: np.ndarray) -> np.ndarray:
+    """A hand (61,) of these betas before the cameras, its pose drawn from the solver's prior."""
+    params = np.zeros(NUM_PARAMS)
+    mean, sigma = pose_prior(side)
+    lower, upper = pose_limits(side)
+    params[HAND_POSE] = np.clip(rng.normal(mean, 0.8 * sigma), lower, upper)
+    params[GLOBAL_ORIENT] = rng.normal(0, 1, 3)
+    params[BETAS] = betas
+    params[TRANSL] = rng.normal(0, 0.02, 3)
+    params[TRANSL] -= joints_and_jacobian(MODELS[side], params[None])[0][0].mean(0)
+    return params
+
+
+def seen(
+    rng: np.random.Generator,
+    side: Side,
+    params: np.ndarray,
+    stamp_ns: int,
+    views: int = 3,
+    noise: float = 3.0,
+) -> Sighting:
+    """What cameras see with noise that they know of, and a start that is a little wrong."""
+    points = landmarks_and_jacobian(MODELS[side], params[None])[0][0]
+    observed = tuple(
+        Landmarks2D(c, project(c, points) + rng.normal(0, noise, (21, 2)), np.full(21, noise))
+        for c in cameras(views)
+    )
+    start = params.copy()
+    start[BETAS] = 0
+    start[HAND_POSE] += rng.normal(0, 0.05, 45)
+    return Sighting(side, stamp_ns, Observation(observed), start)
+
+
+def of_a_person(
+    seed: int, count: int = 24, sides: tuple[Side, ...] = ("right",), **options: Any
+) -> tuple[np.ndarray, list[Sighting]]:
+    rng = np.random.default_rng(seed)
+    betas = rng.normal(0, 1, 10)
+    sightings = [
+        seen(rng, side, posed(rng, side, betas), k * 10**8, **options)
+        for k in range(count)
+        for side in sides
+    ]
+    return betas, sightings
+
+
+@pytest.fixture(scope="module")
+def shape() -> HandShape:
+    _, sightings = of_a_person(0, 12)
+    return calibrate_shape(MODELS, sightings)
+
+
+def test_bones_are_as_wrong_as_they_say() -> None:
+    """Ten persons, noise as told: normalised errors of betas and bones have unit variance."""
+    nees, bones, relative = [], [], []
+    for seed in range(10):
+        betas, sightings = of_a_person(seed, 16, SIDES, views=2 + seed % 3)
+        found = calibrate_shape(MODELS, sightings, EXACT)
+        error = found.betas - betas
+        nees.append(error @ np.linalg.solve(found.covariance, error) / 10)
+        lengths, sigmas = bone_lengths(MODELS["right"], found.betas, found.covariance)
+        truth, _ = bone_lengths(MODELS["right"], betas, found.covariance)
+        bones.append((lengths - truth) / sigmas)
+        relative.append(lengths / truth - 1)
+    z = np.array(bones)
+    assert 0.6 < np.mean(nees) < 1.6
+    assert (np.abs(z) < 1).mean() > 0.55
+    assert (np.abs(z) < 3).mean() > 0.98
+    assert np.sqrt(np.mean(np.square(relative))) < 0.015
+
+
+def test_left_and_right_hands_tell_of_one_shape() -> None:
+    betas, sightings = of_a_person(3, 14, SIDES)
+    both = calibrate_shape(MODELS, sightings, EXACT)
+    right = calibrate_shape(MODELS, [s for s in sightings if s.side == "right"], EXACT)
+    assert (both.hands, right.hands) == (28, 14)
+    assert np.trace(both.covariance) < 0.9 * np.trace(right.covariance)
+    palm = palm_length(MODELS["right"], both.betas, both.covariance)
+    truth, _ = palm_length(MODELS["left"], betas, both.covariance)
+    assert abs(palm[0] - truth) < 3 * palm[1]
+
+
+def test_wrong_hands_hardly_count() -> None:
+    """A fifth of the sightings are of somebody else with hands twice as far from the mean."""
+    betas, sightings = of_a_person(4, 20)
+    rng = np.random.default_rng(5)
+    others = [
+        seen(rng, "right", posed(rng, "right", -2 * np.sign(betas)), s.stamp_ns + 1)
+        for s in sightings[::4]
+    ]
+    clean = calibrate_shape(MODELS, sightings, EXACT)
+    mixed = calibrate_shape(MODELS, sightings + others, EXACT)
+    length = [bone_lengths(MODELS["right"], s.betas, s.covariance)[0] for s in (clean, mixed)]
+    truth, _ = bone_lengths(MODELS["right"], betas, clean.covariance)
+    assert np.abs(length[1] / length[0] - 1).max() < 0.03
+    assert np.sqrt(np.mean((length[1] / truth - 1) ** 2)) < 0.02
+
+
+def test_a_hand_that_keeps_still_is_not_a_hundred_hands() -> None:
+    """The same noise in every frame is told from new noise in every frame."""
+    rng = np.random.default_rng(6)
+    params = posed(rng, "right", rng.normal(0, 1, 10))
+    once = seen(rng, "right", params, 0)
+    still = [replace(once, stamp_ns=k * 10**8) for k in range(64)]
+    moving = of_a_person(6, 64)[1]
+    a, b = calibrate_shape(MODELS, still, EXACT), calibrate_shape(MODELS, moving, EXACT)
+    assert a.effective < 16
+    assert b.effective > 40
+    # Poses differ, which tells more of the shape than one: so compare with as many as it is worth.
+    few = calibrate_shape(MODELS, [*still[:10]], EXACT)
+    assert np.trace(few.covariance) < 2.5 * np.trace(a.covariance)
+
+
+def test_what_a_network_gets_wrong_on_a_person_is_never_averaged_away() -> None:
+    sigmas = []
+    for count in (15, 60):
+        found = calibrate_shape(MODELS, of_a_person(7, count, noise=1.0)[1])
+        sigmas.append(palm_length(MODELS["right"], found.betas, found.covariance)[1])
+    assert sigmas[1] > 0.001
+    assert sigmas[0] < 1.2 * sigmas[1]
+
+
+def test_fusion_of_gaussians_is_the_product() -> None:
+    """With evidence whose answer is known: Kalman's update of the population prior."""
+    rng = np.random.default_rng(8)
+    betas, precision = rng.normal(0, 1, 10), np.diag(np.linspace(1, 4, 10))
+    own = betas + rng.normal(0, 1, (400, 10)) / np.sqrt(np.diag(precision))
+    evidence = Evidence(np.tile(precision, (400, 1, 1)), own @ precision)
+    mean, covariance, effective = fuse([evidence])
+    expected = 1 / (1 + 400 * np.diag(precision))
+    np.testing.assert_allclose(np.diag(covariance), expected, rtol=0.4)
+    np.testing.assert_allclose(mean, expected * (evidence.pull.sum(0)), atol=0.03)
+    assert effective > 250
+
+
+def test_no_evidence_leaves_the_population() -> None:
+    mean, covariance, _ = fuse([Evidence(np.zeros((12, 10, 10)), np.zeros((12, 10)))])
+    np.testing.assert_allclose(mean, 0, atol=1e-9)
+    np.testing.assert_allclose(covariance, np.eye(10), atol=1e-6)
+
+
+def test_too_few_hands_are_refused() -> None:
+    _, sightings = of_a_person(9, 12)
+    with pytest.raises(ValueError, match="4 sightings of a hand, at least 10"):
+        calibrate_shape(MODELS, sightings[:4])
+    spoiled = [replace(s, start=s.start + 1.0) for s in sightings]
+    rng = np.random.default_rng(0)
+    nonsense = [
+        replace(
+            s,
+            observation=Observation(
+                tuple(replace(v, uv=rng.uniform(0, 600, (21, 2))) for v in s.observation.views)
+            ),
+        )
+        for s in spoiled
+    ]
+    with pytest.raises(ValueError, match="of 12 sightings were fitted well, 10 are needed"):
+        calibrate_shape(MODELS, nonsense)
+
+
+def test_held_betas_stay_and_their_error_reaches_the_distance() -> None:
+    """One view, many wrong-by-sigma shapes: the wrist's error is as large as its covariance says."""
+    model = MODELS["right"]
+    square, bones = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        covariance = np.diag(np.full(10, 0.4**2))
+        believed = rng.normal(0, 0.7, 10)
+        truth = posed(rng, "right", believed + rng.normal(0, 0.4, 10))
+        s = seen(rng, "right", truth, 0, views=1, noise=0.3)
+        known = HandShape(model.model_id, believed, covariance, 10, 10.0, "test", "2000-01-01")
+        prior = known.held(default_prior(model))
+        start = s.start.copy()
+        start[BETAS] = believed
+        held = fit(model, s.observation, prior, start)
+        honest = with_shape_uncertainty(model, held, covariance)
+        lengths, _ = bone_lengths(model, held.params[BETAS], covariance)
+        bones.append(np.abs(lengths - bone_lengths(model, believed, covariance)[0]).max())
+        error = honest.joints[0] - joints_and_jacobian(model, truth[None])[0][0, 0]
+        square.append(error @ np.linalg.solve(honest.wrist_covariance[:3, :3], error) / 3)
+        np.testing.assert_allclose(
+            honest.wrist_covariance[:3, :3], honest.joint_covariance[0], atol=1e-12
+        )
+        np.testing.assert_allclose(honest.covariance[BETAS, BETAS], covariance, rtol=1e-6, atol=1e-9)
+        assert np.trace(honest.joint_covariance[0]) > np.trace(held.joint_covariance[0])
+    assert max(bones) < 1e-6
+    assert 0.4 < np.median(square) / 0.79 < 2.5  # 0.79 is the median of chi-squared(3) / 3
+
+
+def test_bone_lengths_are_those_of_any_pose() -> None:
+    rng = np.random.default_rng(11)
+    betas = rng.normal(0, 1, 10)
+    joints = joints_and_jacobian(MODELS["left"], posed(rng, "left", betas)[None])[0][0]
+    lengths, _ = bone_lengths(MODELS["right"], betas, np.eye(10))
+    assert lengths[8] == pytest.approx(np.linalg.norm(joints[9] - joints[0]))
+    assert lengths[5] == pytest.approx(np.linalg.norm(joints[6] - joints[5]))
+
+
+def test_the_file_keeps_everything(shape: HandShape, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "person.json"
+    shape.save(path)
+    again = load_shape(path, shape.model_id)
+    np.testing.assert_array_equal(again.betas, shape.betas)
+    np.testing.assert_array_equal(again.covariance, shape.covariance)
+    assert again.effective == pytest.approx(shape.effective, abs=0.01)
+    assert (again.hands, again.landmarks, again.date) == (12, "mediapipe", shape.date)
+    assert [p.name for p in path.parent.iterdir()] == ["person.json"]
+
+
+def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content.update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (_set("model_id", "MANO"), "shape of the hand model 'MANO', but the one in use is 'free"),
+        (_set("format", "cake"), "is not a hand shape"),
+        (_set("version", 2), "version 2 of the format, expected 1"),
+        (_set("betas", [0.0] * 9), r"betas are \(9,\)"),
+        (_set("betas", [float("nan")] * 10), "must be finite"),
+        (_set("covariance", np.zeros((10, 10)).tolist()), "not positive definite"),
+        (_set("covariance", np.triu(np.ones((10, 10))).tolist()), "not symmetric"),
+        (_set("hands", "many"), "not a good hand shape"),
+        (lambda content: content.pop("betas"), "'betas' is missing"),
+    ],
+)
+def test_a_bad_file_is_refused_by_name(
+    shape: HandShape, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], complaint: str
+) -> None:
+    path = tmp_path / "person.json"
+    shape.save(path)
+    content = json.loads(path.read_text())
+    spoil(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=complaint) as error:
+        load_shape(path, shape.model_id)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[1, 2]", b"{"])
+def test_no_shape_at_all(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "person.json"
+    with pytest.raises(FileNotFoundError, match="calibrate-shape"):
+        load_shape(path, "free_hand_1")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is not a hand shape"):
+        load_shape(path, "free_hand_1")
