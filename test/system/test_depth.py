@@ -19,8 +19,7 @@ from hand_mesh_ros.render.synthetic import SyntheticCell
 from hand_mesh_ros.ros.images import encode_depth, nanoseconds
 from hand_mesh_ros.ros.readers import hand_set
 
-HANDS, TRUTH = "/hand_mesh_node/hands", "/camera_cell_node/ground_truth"
-DEPTH = "/camera_0/depth/image_raw"
+HANDS, DEPTH = "/hand_mesh_node/hands", "/camera_0/depth/image_raw"
 SETS = 15
 NODE = {
     "cameras": ["camera_0"],
@@ -36,30 +35,30 @@ CELL = {
 
 def played(start: Callable[..., Any], peer: Any, depth_topic: str) -> tuple[np.ndarray, set[int]]:
     """Wrist errors (N,), m, over the synthetic scene, and the sources of scale."""
-    for topic in (HANDS, TRUTH):
-        peer.heard[topic].clear()
-    camera = NODE["camera"]["camera_0"] | {"depth_topic": depth_topic}  # type: ignore[call-overload]
+    peer.heard[HANDS].clear()
+    hands = peer.listen(HANDS, HandArray)
+    camera = NODE["camera"]["camera_0"] | {"depth_topic": depth_topic}  # type: ignore[index]
     node = start("hand_mesh_node", NODE | {"camera": {"camera_0": camera}})
-    peer.until(lambda: peer.node.count_publishers(HANDS), "the node")
+    peer.until(lambda: hands.get_publisher_count() or not node.running(), "the node's hands")
+    assert node.running(), node.output
     cell = start("camera_cell_node", CELL)
     peer.until(lambda: not cell.running(), "the end of the scene")
     assert cell.wait() == 0, cell.output
     assert node.end() == 0, node.output
-    truths = {nanoseconds(m.header.stamp): hand_set(m) for m in peer.heard[TRUTH]}
+    peer.node.destroy_subscription(hands)
+    scene = SyntheticCell(cameras=1, seconds=SETS / 5, fps=5, seed=2)
+    truths = {scene.stamp_ns(scene.time(i)): scene.ground_truth(i)[0] for i in range(len(scene))}
     errors, sources = [], set()
     for message in peer.heard[HANDS]:
-        truth = truths.get(nanoseconds(message.header.stamp))
-        if truth is None or not message.hands:
-            continue
-        wrist = hand_set(message).hands[0].estimate.wrist[:3, 3]
-        errors.append(np.linalg.norm(wrist - truth.hands[0].estimate.wrist[:3, 3]))
-        sources.add(message.hands[0].scale_source)
+        if message.hands:
+            wrist = hand_set(message).hands[0].estimate.wrist[:3, 3]
+            truth = truths[nanoseconds(message.header.stamp)].wrist[:3, 3]
+            errors.append(np.linalg.norm(wrist - truth))
+            sources.add(message.hands[0].scale_source)
     return np.array(errors), sources
 
 
 def test_depth_makes_one_camera_metric(start: Callable[..., Any], peer: Any) -> None:
-    for topic in (HANDS, TRUTH):
-        peer.listen(topic, HandArray)
     without, sources = played(start, peer, "")
     assert len(without) >= 0.8 * SETS and sources == {Hand.SCALE_MODEL_PRIOR}
     with_depth, sources = played(start, peer, DEPTH)
