@@ -67,7 +67,7 @@ class FusionSettings:
     ``max_residual``: median reprojection error, px over sigma, of a fit that is believed.
     """
 
-    landmark_bias: float = 0.002
+    landmark_bias: float = 0.003
     max_residual: float = 3.0
     rounds: int = 4
     options: SolverOptions = SolverOptions(max_iterations=15, tolerance=1e-4, far_start=False)

@@ -48,7 +48,9 @@ K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
 
 def cameras(count: int) -> list[Camera]:
     angles = np.deg2rad(np.linspace(-50, 50, count) if count > 1 else [0.0])
-    places = [[0.7 * np.cos(a), 0.7 * np.sin(a), 0.15 + 0.2 * (i % 2)] for i, a in enumerate(angles)]
+    places = [
+        [0.7 * np.cos(a), 0.7 * np.sin(a), 0.15 + 0.2 * (i % 2)] for i, a in enumerate(angles)
+    ]
     up = np.array([0.0, 0, 1])
     return [
         Camera(f"c{i}", 640, 480, K, T_camera_world=look_at(np.array(p), np.zeros(3), up))
@@ -164,9 +166,8 @@ def test_a_hand_that_keeps_still_is_not_a_hundred_hands() -> None:
     a, b = calibrate_shape(MODELS, still, EXACT), calibrate_shape(MODELS, moving, EXACT)
     assert a.effective < 16
     assert b.effective > 40
-    # Poses differ, which tells more of the shape than one: so compare with as many as it is worth.
-    few = calibrate_shape(MODELS, [*still[:10]], EXACT)
-    assert np.trace(few.covariance) < 2.5 * np.trace(a.covariance)
+    sigma = [palm_length(MODELS["right"], s.betas, s.covariance)[1] for s in (a, b)]
+    assert sigma[0] > 1.4 * sigma[1]
 
 
 def test_what_a_network_gets_wrong_on_a_person_is_never_averaged_away() -> None:
@@ -217,7 +218,7 @@ def test_too_few_hands_are_refused() -> None:
 
 
 def test_held_betas_stay_and_their_error_reaches_the_distance() -> None:
-    """One view, many wrong-by-sigma shapes: the wrist's error is as large as its covariance says."""
+    """One view, many shapes wrong by a sigma: the wrist errs as much as its covariance says."""
     model = MODELS["right"]
     square, bones = [], []
     for seed in range(30):
@@ -239,7 +240,7 @@ def test_held_betas_stay_and_their_error_reaches_the_distance() -> None:
         np.testing.assert_allclose(
             honest.wrist_covariance[:3, :3], honest.joint_covariance[0], atol=1e-12
         )
-        np.testing.assert_allclose(honest.covariance[BETAS, BETAS], covariance, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(honest.covariance[BETAS, BETAS], covariance, atol=1e-7)
         assert np.trace(honest.joint_covariance[0]) > np.trace(held.joint_covariance[0])
     assert max(bones) < 1e-6
     assert 0.4 < np.median(square) / 0.79 < 2.5  # 0.79 is the median of chi-squared(3) / 3
