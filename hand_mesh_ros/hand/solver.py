@@ -249,10 +249,9 @@ def _first_scale(here: Residuals, options: SolverOptions) -> AnyArray:
     one = xp.ones_like(here.params[:, 0])
     if options.far_start:
         chi2, count = _inliers(here, np.inf)
-        typical = xp.sqrt(2 * chi2 / xp.maximum(count, one))
-    else:
-        typical = _median(here)
-    return xp.maximum(one, 3 * typical / options.cutoff)
+        return xp.maximum(one, 3 * xp.sqrt(2 * chi2 / xp.maximum(count, one)) / options.cutoff)
+    # Half the cutoff: below it lie the medians of hands that fit, which are not to be loosened.
+    return xp.maximum(one, 2 * _median(here) / options.cutoff)
 
 
 def _step(normal: Normal, damping: AnyArray) -> tuple[AnyArray, AnyArray]:
