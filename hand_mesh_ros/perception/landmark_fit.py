@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.alignment import procrustes
 from hand_mesh_ros.geometry.cameras import undistort
-from hand_mesh_ros.geometry.frames import least_rotation
 from hand_mesh_ros.geometry.rotations import invert_rigid, transform_points
 from hand_mesh_ros.geometry.triangulation import triangulate
 from hand_mesh_ros.hand.kinematics import BETAS, GLOBAL_ORIENT, HAND_POSE, TRANSL, forward
@@ -147,27 +146,12 @@ class LandmarkFit:
         sigma = np.full(21, self.settings.world_sigma * np.sqrt(len(views)))
         out = []
         for view in views:
-            world = _along_ray(view) @ view.camera.T_camera_world[:3, :3]
+            world = view.world @ view.camera.T_camera_world[:3, :3]
             if points is not None:
                 size, _, _ = procrustes(world, points, with_scale=True)
                 world = world * np.clip(size, 0.5, 2.0)
             out.append(Relative3D(world, sigma))
         return out
-
-
-def _along_ray(view: View) -> Array:
-    """The metric landmarks (21, 3) in the camera's axes, as the crop shows the hand.
-
-    A network that sees a crop knows nothing of where it was cut out: its axes are those of a camera
-    that looks straight at the hand. The least rotation that takes the optical axis to the hand's
-    ray makes them the camera's own.
-    """
-    xy = undistort(view.camera, view.uv.mean(axis=0))
-    if not np.isfinite(xy).all():
-        return view.world
-    ray = np.array([xy[0], xy[1], 1.0])
-    turn = least_rotation(np.array([[0.0, 0.0, 1.0]]), ray[None] / np.linalg.norm(ray))[0]
-    return np.asarray(view.world @ turn.T)
 
 
 def _located(views: Sequence[View]) -> Array | None:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hand_mesh_ros.hand.landmarks import load_landmark_model
+from hand_mesh_ros.geometry.cameras import undistort
+from hand_mesh_ros.geometry.frames import least_rotation
 from hand_mesh_ros.networks.landmarks import (
     HandLandmarker,
     rois_from_landmarks,
@@ -17,7 +19,7 @@ from hand_mesh_ros.networks.landmarks import (
 )
 from hand_mesh_ros.networks.palm import PalmDetector
 from hand_mesh_ros.perception.depth import depth_at_landmarks
-from hand_mesh_ros.types import Frame, View
+from hand_mesh_ros.types import Camera, Frame, View
 
 Array = NDArray[np.float64]
 
@@ -104,7 +106,7 @@ class LandmarkObserver:
                 camera=frames[index[i]].camera,
                 uv=batch.uv[i],
                 sigma=np.maximum(self.settings.noise * next_rois[i, 2] * self._relative_noise, 0.5),
-                world=batch.world[i],
+                world=_in_camera(frames[index[i]].camera, batch.uv[i], batch.world[i]),
                 presence=float(batch.presence[i]),
                 right=float(batch.right[i]),
                 roi=next_rois[i],
@@ -120,6 +122,21 @@ class LandmarkObserver:
             if not any(_same(k, view, self.settings.same_hand) for k in kept):
                 kept.append(view)
         return kept
+
+
+def _in_camera(camera: Camera, uv: Array, world: Array) -> Array:
+    """A crop's metric landmarks (21, 3) in the camera's axes.
+
+    A network that sees a crop knows nothing of where it was cut out: its axes are those of a camera
+    that looks straight at the hand. The least rotation that takes the optical axis to the hand's
+    ray makes them the camera's own.
+    """
+    xy = undistort(camera, uv.mean(axis=0))
+    if not np.isfinite(xy).all():
+        return world
+    ray = np.array([xy[0], xy[1], 1.0])
+    turn = least_rotation(np.array([[0.0, 0.0, 1.0]]), ray[None] / np.linalg.norm(ray))[0]
+    return np.asarray(world @ turn.T)
 
 
 def _with_depth(view: View) -> View:
