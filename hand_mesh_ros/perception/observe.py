@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.hand.landmarks import load_landmark_model
 from hand_mesh_ros.geometry.cameras import undistort
 from hand_mesh_ros.geometry.frames import least_rotation
+from hand_mesh_ros.hand.landmarks import load_landmark_model
 from hand_mesh_ros.networks.landmarks import (
     HandLandmarker,
     rois_from_landmarks,
