@@ -254,7 +254,7 @@ class _Rows:
     def jacobian(self, params: Array) -> Array:
         r = residuals(self._model, self._problem, params[None])
         parts = [
-            (p.jacobian @ r.jacobian[:, None]).reshape(-1, NUM_PARAMS) for p in r.absolute
+            (p.jacobian @ r.landmarks.jacobian[:, None]).reshape(-1, NUM_PARAMS) for p in r.absolute
         ]
         pose = params[HAND_POSE]
         limits = np.zeros((45, NUM_PARAMS))

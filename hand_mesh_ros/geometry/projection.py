@@ -23,6 +23,7 @@ from hand_mesh_ros.geometry.arrays import AnyArray, like, namespace, zeros
 from hand_mesh_ros.types import Camera
 
 COEFFICIENTS = 12
+_PLUMB_BOB = 5
 _NEAR = 1e-6
 
 
@@ -30,8 +31,9 @@ class CameraArrays(NamedTuple):
     """Cameras as arrays with any leading shape (...,); see `stack_cameras`.
 
     R (..., 3, 3) and t (..., 3) of T_camera_world; A (..., 2, 2) and c (..., 2) of K; k (12, ...)
-    distortion coefficients, first axis the coefficient; ``limit`` (...,) the fold radius;
-    ``fisheye`` (...,) whether the camera is equidistant, or None if none is.
+    distortion coefficients, first axis the coefficient (5 of them if the rest are all zero);
+    ``limit`` (...,) the fold radius; ``fisheye`` (...,) whether the camera is equidistant, or None
+    if none is.
     """
 
     R: AnyArray
@@ -76,12 +78,13 @@ def stack_cameras(cameras: Sequence[Camera]) -> CameraArrays:
     T = np.stack([c.T_camera_world for c in cameras])
     K = np.stack([c.K for c in cameras])
     fisheye = np.array([c.distortion == "equidistant" for c in cameras])
+    k = np.stack([coefficients(c) for c in cameras], axis=-1)
     return CameraArrays(
         R=T[:, :3, :3],
         t=T[:, :3, 3],
         A=K[:, :2, :2],
         c=K[:, :2, 2],
-        k=np.stack([coefficients(c) for c in cameras], axis=-1),
+        k=k if k[_PLUMB_BOB:].any() else k[:_PLUMB_BOB],
         limit=np.array([fold_radius(c) for c in cameras]),
         fisheye=fisheye if fisheye.any() else None,
     )
@@ -122,9 +125,11 @@ def project_arrays(cameras: CameraArrays, points: AnyArray) -> Projection:
 def polynomial(k: AnyArray, xy: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Distorted normalised points (..., 2) and their derivative (..., 2, 2).
 
-    ``k`` (12, ...) broadcasts against the points' shape.
+    ``k`` (12, ...) or (5, ...) broadcasts against the points' shape.
     """
     xp = namespace(xy)
+    if len(k) == _PLUMB_BOB:
+        return _plumb_bob(k, xy)
     k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = (k[i] for i in range(COEFFICIENTS))
     x, y = xy[..., 0], xy[..., 1]
     xx, xy2, yy = x * x, 2 * x * y, y * y
@@ -148,6 +153,32 @@ def polynomial(k: AnyArray, xy: AnyArray) -> tuple[AnyArray, AnyArray]:
     J[..., 0, 1] = cross + y * prism_x
     J[..., 1, 0] = cross + x * prism_y
     J[..., 1, 1] = radial + 2 * yy * slope + 2 * p2 * x + 6 * p1 * y + y * prism_y
+    return out, J
+
+
+def _plumb_bob(k: AnyArray, xy: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """`polynomial` with the first five coefficients only, at half the cost."""
+    xp = namespace(xy)
+    k1, k2, p1, p2, k3 = (k[i] for i in range(_PLUMB_BOB))
+    x, y = xy[..., 0], xy[..., 1]
+    xx, xy2, yy = x * x, 2 * x * y, y * y
+    r2 = xx + yy
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    slope = k1 + r2 * (2 * k2 + 3 * k3 * r2)
+    p1x, p1y, p2x, p2y = p1 * x, p1 * y, p2 * x, p2 * y
+    out = xp.stack(
+        [
+            x * radial + p1 * xy2 + p2 * (r2 + 2 * xx),
+            y * radial + p2 * xy2 + p1 * (r2 + 2 * yy),
+        ],
+        axis=-1,
+    )
+    cross = xy2 * slope + 2 * (p1x + p2y)
+    J = zeros((*r2.shape, 2, 2), xy)
+    J[..., 0, 0] = radial + 2 * xx * slope + 2 * p1y + 6 * p2x
+    J[..., 0, 1] = cross
+    J[..., 1, 0] = cross
+    J[..., 1, 1] = radial + 2 * yy * slope + 2 * p2x + 6 * p1y
     return out, J
 
 

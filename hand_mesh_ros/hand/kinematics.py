@@ -34,7 +34,6 @@ NUM_PARAMS: Final = 61
 _LEVELS: Final = tuple(np.arange(depth, NUM_JOINTS, 3) for depth in (1, 2, 3))
 _PARENTS: Final = np.array(PARENTS)
 _ORDER: Final = np.array(MANO_TO_OPENPOSE)  # a writable copy: torch warns of read-only indices
-_BACK: Final = np.argsort(_ORDER)
 # The bone that ends in each of the 21 points, by the joint it turns with, in MANO's order: a
 # joint's parent, and for a tip the last joint of its finger.
 _BONES: Final = np.array([max(parent, 0) for parent in PARENTS] + [15, 3, 6, 12, 9])
@@ -71,7 +70,7 @@ class _Landmarks(NamedTuple):
     tip_weights: AnyArray  # (5, 16)
     moved_by: AnyArray  # (16, 16), see _MOVED_BY
     moved_weights: AnyArray  # (5, 16 a, 16 k) weights of the joints k that hang on a
-    moved_bones: AnyArray  # (21, 16 a) 1 where turning joint a moves the bone of a point
+    moved_bones: AnyArray  # (21, 16 a) 1 where turning joint a moves a point's bone, OpenPose
     tip_posedirs: AnyArray | None  # (15, 3, 3, 5, 3); None where all are zero
 
 
@@ -133,12 +132,37 @@ def forward(
     return HandPosed(_place(joints, params), _place(vertices, params))
 
 
-def joints_and_jacobian(
-    model: HandModel, params: AnyArray, offsets: AnyArray | None = None
-) -> tuple[AnyArray, AnyArray]:
+class Points(NamedTuple):
+    """21 points of B hands with their Jacobian; see `points_and_jacobian`."""
+
+    points: AnyArray  # (B, 21, 3)
+    jacobian: AnyArray  # (B, 21, 3, P)
+    shift: AnyArray  # (B, 21, 3) from the joints, or None
+    turned: AnyArray  # (B, 21, 3, 48) the shift's part of the Jacobian, or None
+
+    def joints(self) -> tuple[AnyArray, AnyArray]:
+        """The joints themselves and their Jacobian, without the shift."""
+        if self.shift is None:
+            return self.points, self.jacobian
+        jacobian = namespace(self.points).asarray(self.jacobian, copy=True)
+        jacobian[..., POSE] -= self.turned
+        return self.points - self.shift, jacobian
+
+
+def joints_and_jacobian(model: HandModel, params: AnyArray) -> tuple[AnyArray, AnyArray]:
     """The 21 joints (B, 21, 3), OpenPose order, and their Jacobian (B, 21, 3, P).
 
     params is (B, P), P = 61 or, with scale, 62, in this module's order. NumPy or torch.
+    """
+    found = points_and_jacobian(model, params)
+    return found.points, found.jacobian
+
+
+def points_and_jacobian(
+    model: HandModel, params: AnyArray, offsets: AnyArray | None = None
+) -> Points:
+    """The 21 joints, or points beside them, with their Jacobian; see `joints_and_jacobian`.
+
     ``offsets`` (21, 3), OpenPose order, metres in the zero pose: points that lie so far from the
     joints instead, each carried by the bone that ends in its joint (`BONE_OF_POINT`).
     Method: turning joint a by a small world vector w moves a point skinned to the joints k by
@@ -150,36 +174,49 @@ def joints_and_jacobian(
     chain = _chain(landmarks, params)
     carried = _carried_tips(landmarks, chain, params)
     points = _openpose(chain.posed, _blend(landmarks.tip_weights, carried))
-    shift = None
-    if offsets is not None:
-        # In MANO order, turned with their bones.
-        shift = (chain.world[:, _BONES] @ like(offsets, params)[_BACK, :, None])[..., 0]
-        points = points + shift[:, _ORDER]
+    turn = _turns(chain)
     jacobian = zeros((len(params), 21, 3, params.shape[1]), params)
-    jacobian[..., POSE] = _pose_jacobian(landmarks, chain, carried, shift)
+    jacobian[..., POSE] = _pose_jacobian(landmarks, chain, carried, turn)
     jacobian[..., BETAS] = _shape_jacobian(landmarks, chain)
+    shift = turned = None
+    if offsets is not None:
+        shift = (chain.world[:, BONE_OF_POINT] @ like(offsets, params)[..., None])[..., 0]
+        moved = -(skew(shift)[:, :, None] @ turn[:, None])
+        turned = _by_number(moved * landmarks.moved_bones[..., None, None])
+        points = points + shift
+        jacobian[..., POSE] += turned
     if params.shape[1] > NUM_PARAMS:
-        jacobian = jacobian * params[:, SCALE, None, None, None]
+        scale = params[:, SCALE, None, None]
+        jacobian = jacobian * scale[..., None]
         jacobian[..., SCALE] = points
+        shift = None if shift is None else shift * scale
+        turned = None if turned is None else turned * scale[..., None]
     jacobian[..., TRANSL] = eye(3, params)
-    return _place(points, params), jacobian
+    return Points(_place(points, params), jacobian, shift, turned)
+
+
+def _turns(chain: _Chain) -> AnyArray:
+    """(B, 16, 3, 3): world rotation vectors by each joint's axis-angle numbers."""
+    parents = chain.world[:, _PARENTS[1:]]
+    return namespace(parents).concat([chain.turns[:, :1], parents @ chain.turns[:, 1:]], axis=1)
+
+
+def _by_number(moved: AnyArray) -> AnyArray:
+    """(B, 21, 16 a, 3, 3 m) to (B, 21, 3, 48)."""
+    xp = namespace(moved)
+    return xp.reshape(xp.moveaxis(moved, 2, 3), (len(moved), 21, 3, -1))
 
 
 def _pose_jacobian(
-    landmarks: _Landmarks, chain: _Chain, carried: AnyArray, shift: AnyArray | None
+    landmarks: _Landmarks, chain: _Chain, carried: AnyArray, turn: AnyArray
 ) -> AnyArray:
-    """Derivatives (B, 21, 3, 48) of the unplaced points by the 48 rotation numbers."""
+    """Derivatives (B, 21, 3, 48) of the unplaced joints by the 48 rotation numbers."""
     xp = namespace(carried)
-    parents = chain.world[:, _PARENTS[1:]]
-    turn = xp.concat([chain.turns[:, :1], parents @ chain.turns[:, 1:]], axis=1)
-
     pivots = chain.posed[:, None]
     joint_levers = landmarks.moved_by.T[..., None] * (chain.posed[:, :, None] - pivots)
     weights = landmarks.moved_weights
     tip_levers = weights @ carried - xp.sum(weights, axis=-1)[..., None] * pivots
     levers = xp.concat([joint_levers, tip_levers], axis=1)
-    if shift is not None:
-        levers = levers + landmarks.moved_bones[..., None] * shift[:, :, None]
     moved = -(skew(levers) @ turn[:, None])  # (B, 21, 16 a, 3, 3 m), MANO order
     if landmarks.tip_posedirs is not None:
         # The pose feature displaces the tips at rest, and skinning carries the displacement.
@@ -187,8 +224,7 @@ def _pose_jacobian(
         d_rotation = axes @ chain.rotations[:, 1:, None]
         d_rest = xp.einsum("bamrc,arcpd->bpadm", d_rotation, landmarks.tip_posedirs)
         moved[:, NUM_JOINTS:, 1:] += _tip_rotations(landmarks, chain)[:, :, None] @ d_rest
-    by_joint = moved[:, _ORDER]
-    return xp.reshape(xp.moveaxis(by_joint, 2, 3), (len(carried), 21, 3, -1))
+    return _by_number(moved[:, _ORDER])
 
 
 def _shape_jacobian(landmarks: _Landmarks, chain: _Chain) -> AnyArray:
@@ -253,7 +289,7 @@ def _landmark_constants(model: HandModel) -> _Landmarks:
         tip_weights=tip_weights,
         moved_by=_MOVED_BY,
         moved_weights=tip_weights[:, None] * _MOVED_BY,
-        moved_bones=_MOVED_BY.T[_BONES],
+        moved_bones=_MOVED_BY.T[BONE_OF_POINT],
         tip_posedirs=posedirs[..., model.tips, :] if np.any(posedirs) else None,
     )
 

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from hand_mesh_ros.geometry.arrays import AnyArray
-from hand_mesh_ros.hand.kinematics import joints_and_jacobian
+from hand_mesh_ros.hand.kinematics import Points, points_and_jacobian
 from hand_mesh_ros.hand.mirror import mirror_points
 from hand_mesh_ros.hand.model import FloatArray, HandModel
 
@@ -69,6 +69,7 @@ def load_landmark_model(source: str = MEDIAPIPE) -> LandmarkModel:
     )
 
 
+@lru_cache(maxsize=16)
 def offsets_of(model: HandModel, source: str = MEDIAPIPE) -> FloatArray:
     """Offsets (21, 3), m, of a source's landmarks from a model's joints, in the model's axes."""
     offsets = load_landmark_model(source).offsets
@@ -82,4 +83,10 @@ def landmarks_and_jacobian(
 
     NumPy or torch.
     """
-    return joints_and_jacobian(model, params, offsets_of(model, source))
+    found = landmark_points(model, params, source)
+    return found.points, found.jacobian
+
+
+def landmark_points(model: HandModel, params: AnyArray, source: str = MEDIAPIPE) -> Points:
+    """`landmarks_and_jacobian`, and what it takes to have the joints as well."""
+    return points_and_jacobian(model, params, offsets_of(model, source))

@@ -16,15 +16,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hand_mesh_ros.geometry.arrays import AnyArray, eye, namespace
+import numpy as np
+
+from hand_mesh_ros.geometry.arrays import AnyArray, namespace
 from hand_mesh_ros.geometry.projection import project_arrays
-from hand_mesh_ros.hand.kinematics import HAND_POSE
-from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
+from hand_mesh_ros.hand.kinematics import HAND_POSE, Points
+from hand_mesh_ros.hand.landmarks import landmark_points
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import Problem
 
 # Joint limits yield like springs: one unit of cost at this excess, radians.
 LIMIT_SIGMA = 0.06
+_POSE_INDEX = np.arange(HAND_POSE.start, HAND_POSE.stop)
 
 
 class Whitened(NamedTuple):
@@ -42,8 +45,7 @@ class Residuals(NamedTuple):
     """Everything at one set of parameters (B, 61)."""
 
     params: AnyArray
-    landmarks: AnyArray  # (B, 21, 3)
-    jacobian: AnyArray  # (B, 21, 3, 61)
+    landmarks: Points
     uv: AnyArray  # (B, V, 21, 2) or None: where the landmarks project to
     absolute: tuple[Whitened, ...]
     relative: AnyArray  # (B, M, 21, 3) or None: landmarks minus relative points, metres
@@ -60,7 +62,8 @@ class Normal(NamedTuple):
 def residuals(model: HandModel, problem: Problem, params: AnyArray) -> Residuals:
     """Landmarks, and how far they are from what was observed."""
     xp = namespace(params)
-    landmarks, jacobian = landmarks_and_jacobian(model, params)
+    found = landmark_points(model, params)
+    landmarks = found.points
     absolute: list[Whitened] = []
     uv = None
     if problem.cameras is not None:
@@ -87,7 +90,7 @@ def residuals(model: HandModel, problem: Problem, params: AnyArray) -> Residuals
             Whitened(residual, whiten, xp.astype(whiten[..., 0, 0] > 0, params.dtype))
         )
     relative = None if problem.relative is None else landmarks[:, None] - problem.relative
-    return Residuals(params, landmarks, jacobian, uv, tuple(absolute), relative)
+    return Residuals(params, found, uv, tuple(absolute), relative)
 
 
 def normal_equations(
@@ -114,9 +117,9 @@ def normal_equations(
         cost = cost + loss
     H, g = problem.prior_precision, _times(problem.prior_precision, r.params - problem.prior_mean)
     cost = cost + 0.5 * xp.sum(g * (r.params - problem.prior_mean), axis=-1)
-    J = xp.reshape(r.jacobian, (batch, 63, -1))
+    J = xp.reshape(r.landmarks.jacobian, (batch, 63, -1))
     if information is not None:
-        IJ = xp.reshape(information @ r.jacobian, (batch, 63, -1))
+        IJ = xp.reshape(information @ r.landmarks.jacobian, (batch, 63, -1))
         H = H + xp.matrix_transpose(J) @ IJ
         g = g + _times(xp.matrix_transpose(J), xp.reshape(pull, (batch, 63)))
     if r.relative is not None:
@@ -164,7 +167,7 @@ def _relative(
     weight, loss = _mixture(first, cutoff, scale)
     precision = precision * weight
     mean = _mean(r.relative, precision)
-    J = r.jacobian
+    J = r.landmarks.jacobian
     total = xp.sum(precision, axis=1)
     H = H + xp.matrix_transpose(xp.reshape(J, (batch, 63, -1))) @ xp.reshape(
         total[..., None, None] * J, (batch, 63, -1)
@@ -198,15 +201,11 @@ def _with_limits(
     zero = 0 * pose
     excess = xp.minimum(pose - problem.lower, zero) + xp.maximum(pose - problem.upper, zero)
     stiff = xp.astype(excess != 0, params.dtype) / LIMIT_SIGMA**2
-    spring = xp.concat([0 * params[:, :3], stiff, 0 * params[:, 48:]], axis=1)
-    bent = xp.concat([0 * params[:, :3], excess, 0 * params[:, 48:]], axis=1)
-    cost = cost + 0.5 * xp.sum(spring * bent * bent, axis=-1)
-    return Normal(H + _diagonal(spring), g + spring * bent, cost)
-
-
-def _diagonal(values: AnyArray) -> AnyArray:
-    """Diagonal matrices (B, N, N) of (B, N)."""
-    return values[:, :, None] * eye(values.shape[-1], values)
+    cost = cost + 0.5 * xp.sum(stiff * excess * excess, axis=-1)
+    H, g = xp.asarray(H, copy=True), xp.asarray(g, copy=True)
+    H[:, _POSE_INDEX, _POSE_INDEX] += stiff
+    g[:, HAND_POSE] += stiff * excess
+    return Normal(H, g, cost)
 
 
 def _times(matrix: AnyArray, vector: AnyArray) -> AnyArray:

@@ -21,7 +21,6 @@ from hand_mesh_ros.hand.kinematics import (
     BETAS,
     GLOBAL_ORIENT,
     NUM_PARAMS,
-    joints_and_jacobian,
 )
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import Observation, Prior, Problem, pack
@@ -306,7 +305,7 @@ def _finished(
     inverse = xp.linalg.inv(H * scale[:, :, None] * scale[:, None, :])
     covariance = inverse * scale[:, :, None] * scale[:, None, :]
     covariance = xp.astype(covariance, here.params.dtype)
-    joints, J = joints_and_jacobian(model, here.params)
+    joints, J = here.landmarks.joints()
     # Wrist pose: position is joint 0; a change of the axis-angle turns by the left Jacobian.
     turn = left_jacobian(here.params[:, GLOBAL_ORIENT])
     none = 0 * J[:, 0, :, 3:]

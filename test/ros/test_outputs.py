@@ -23,7 +23,7 @@ from hand_mesh_ros.ros import builders, markers, outputs
 from hand_mesh_ros.ros.settings import LiveSettings
 from hand_mesh_ros.types import SIDES, Camera, Frame, FrameSet
 
-LIVE = LiveSettings("", True, True, 0.6, 0.4)
+LIVE = LiveSettings("", True, True, 0.6, 0.4, calibration_frames=60, calibration_timeout=60.0)
 CAMERAS = ("front", "left", "top")
 COSTLY = {
     "mesh": (HandMesh, builders, "hand_mesh"),
