@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.alignment import procrustes
 from hand_mesh_ros.geometry.cameras import undistort
-from hand_mesh_ros.geometry.rotations import exp_so3, log_so3
+from hand_mesh_ros.geometry.rotations import log_so3
 from hand_mesh_ros.hand.kinematics import (
     BETAS,
     GLOBAL_ORIENT,
@@ -127,24 +127,6 @@ def start_from_view(
 def rest_wrist(model: HandModel, betas: Array) -> Array:
     """J0(betas), (3,): where the wrist stands in the unposed model."""
     return np.asarray(_rest(model, betas)[0])
-
-
-def wrist_frame(model: HandModel, params: Array) -> Array:
-    """``T_world_wrist`` (4, 4): x to the middle knuckle, z out of the back of the hand.
-
-    The rule is the same for both hands; the axes are fixed to the wrist because the knuckles hang
-    on it rigidly (MANO folds the metacarpals into joint 0).
-    """
-    joints = _rest(model, params[BETAS])
-    x = joints[9] - joints[0]
-    x = x / np.linalg.norm(x)
-    across = joints[5] - joints[17]  # from the little to the index knuckle
-    z = np.cross(x, across) if model.side == "right" else np.cross(across, x)
-    z = z / np.linalg.norm(z)
-    T = np.eye(4)
-    T[:3, :3] = exp_so3(params[GLOBAL_ORIENT]) @ np.stack([x, np.cross(z, x), z], -1)
-    T[:3, 3] = joints[0] + params[TRANSL]
-    return T
 
 
 def _rest(model: HandModel, betas: Array) -> Array:

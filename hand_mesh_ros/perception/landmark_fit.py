@@ -23,9 +23,10 @@ from hand_mesh_ros.hand.observations import (
     Relative3D,
     default_prior,
 )
+from hand_mesh_ros.hand.robot_frames import wrist_frame
 from hand_mesh_ros.hand.shape import HandShape, with_shape_uncertainty
 from hand_mesh_ros.hand.solver import Fit, SolverOptions, fit, inflated
-from hand_mesh_ros.hand.starts import start_from_points, start_from_view, wrist_frame
+from hand_mesh_ros.hand.starts import start_from_points, start_from_view
 from hand_mesh_ros.perception.estimate import HandViews
 from hand_mesh_ros.types import HandEstimate, ManoParameters, ScaleSource, Side, View
 
@@ -215,7 +216,7 @@ def _to_estimate(
         side=model.side,
         joints=best.joints,
         covariance=widen * best.joint_covariance,
-        wrist=wrist_frame(model, p),
+        wrist=wrist_frame(best.joints, model.side),
         wrist_covariance=widen * best.wrist_covariance,
         mano=ManoParameters(
             model_id=model.model_id,

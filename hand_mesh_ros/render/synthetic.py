@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hand_mesh_ros.geometry.rotations import exp_so3
 from hand_mesh_ros.hand.kinematics import forward
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
-from hand_mesh_ros.hand.starts import wrist_frame
+from hand_mesh_ros.hand.robot_frames import wrist_frame
 from hand_mesh_ros.render.backdrop import room, room_depth
 from hand_mesh_ros.render.depth_sensor import DepthSensor
 from hand_mesh_ros.render.forearm import with_forearm
@@ -136,13 +136,12 @@ class SyntheticCell:
         assert posed.vertices is not None
         palm = (posed.joints[0, 0] + posed.joints[0, 9]) / 2
         transl = path.position(t) - palm
-        params = np.concatenate([orient, pose, betas, transl])
         views = len(self.cameras)
         return HandEstimate(
             side=path.side,
             joints=posed.joints[0] + transl,
             covariance=np.zeros((21, 3, 3)),
-            wrist=wrist_frame(model, params),
+            wrist=wrist_frame(posed.joints[0] + transl, path.side),
             wrist_covariance=np.zeros((6, 6)),
             mano=ManoParameters(model.model_id, path.side, orient, pose, betas, transl),
             confidence=1.0,

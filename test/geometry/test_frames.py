@@ -12,7 +12,7 @@ from hand_mesh_ros.geometry.rotations import exp_so3, rigid, transform_points
 from hand_mesh_ros.hand.kinematics import HAND_POSE, NUM_PARAMS, joints_and_jacobian
 from hand_mesh_ros.hand.limits import pose_limits
 from hand_mesh_ros.hand.model import load_hand_model
-from hand_mesh_ros.hand.starts import wrist_frame
+from hand_mesh_ros.hand.robot_frames import wrist_frame
 from hand_mesh_ros.types import SIDES, Side
 
 
@@ -68,7 +68,8 @@ def hand(side: Side, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng, model = np.random.default_rng(seed), load_hand_model(side=side)
     params = rng.normal(0, 1, NUM_PARAMS)
     params[HAND_POSE] = rng.uniform(*pose_limits(side))
-    return joints_and_jacobian(model, params[None])[0][0], wrist_frame(model, params)
+    joints = joints_and_jacobian(model, params[None])[0][0]
+    return joints, wrist_frame(joints, side)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -104,7 +105,7 @@ def test_no_axis_flips_while_a_finger_closes() -> None:
     flexion = np.arange(HAND_POSE.start + 2, HAND_POSE.start + 36, 3)  # z of the four fingers
     params[:, flexion] = np.linspace(-0.2, 1.7, 200)[:, None]
     joints = joints_and_jacobian(model, params)[0]
-    wrists = [wrist_frame(model, p) for p in params]
+    wrists = wrist_frame(joints, "right")
     frames = np.stack([joint_frames(*pair) for pair in zip(joints, wrists, strict=True)])
     step = np.abs(np.diff(frames[:, :, :3, :3], axis=0)).max()
     assert step < 0.05

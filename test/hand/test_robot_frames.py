@@ -67,17 +67,6 @@ def test_wrist_axes_in_the_canonical_placement(side: Side) -> None:
     is_rotation(flat.wrist[:3, :3])
 
 
-def test_wrist_frame_is_the_solver_s(hand: Posed) -> None:
-    from hand_mesh_ros.hand.starts import wrist_frame
-
-    params = np.zeros(61)
-    params[:3], params[3:48], params[58:] = (0.4, -1.1, 0.8), comfortable_pose(), (0.2, -0.1, 0.7)
-    if hand.side == "left":
-        params = mirror_params(params)
-    expected = wrist_frame(load_hand_model(side=hand.side), params)
-    np.testing.assert_allclose(hand.wrist, expected, atol=1e-9)
-
-
 def test_distances(hand: Posed) -> None:
     j = hand.joints
     tips = [NAME[f"{finger}_tip"] for finger in ("index", "middle", "ring", "little")]

@@ -21,7 +21,7 @@ from hand_mesh_ros.hand.kinematics import (
 )
 from hand_mesh_ros.hand.limits import comfortable_pose
 from hand_mesh_ros.hand.model import load_hand_model
-from hand_mesh_ros.hand.starts import wrist_frame
+from hand_mesh_ros.hand.robot_frames import wrist_frame
 from hand_mesh_ros.types import HandEstimate, HandSet, ManoParameters, Side, TrackedHand
 
 # A capture time that no float64 of seconds can hold.
@@ -49,7 +49,7 @@ def _hand(side: Side = "right", track_id: int = 1, seed: int = 0, **changes: Any
         side=side,
         joints=posed.joints[0],
         covariance=_covariances(rng, 21, 3),
-        wrist=wrist_frame(model, params),
+        wrist=wrist_frame(posed.joints[0], side),
         wrist_covariance=_covariances(rng, 1, 6)[0],
         mano=ManoParameters(model.model_id, side, *(part[0] for part in parts)),
         confidence=0.9,
