@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @lru_cache(maxsize=256)
 def _single(camera: Camera) -> CameraArrays:
-    stacked = stack_cameras([camera])
+    stacked = stack_cameras((camera,))
     k = stacked.k[:, 0]
     first = [None if a is None else a[0] for a in stacked]
     return CameraArrays(*first)._replace(k=k)

@@ -12,7 +12,6 @@ one `Camera`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -73,8 +72,9 @@ def coefficients(camera: Camera) -> NDArray[np.float64]:
     return out
 
 
-def stack_cameras(cameras: Sequence[Camera]) -> CameraArrays:
-    """Cameras as NumPy arrays with leading shape (V,)."""
+@lru_cache(maxsize=64)
+def stack_cameras(cameras: tuple[Camera, ...]) -> CameraArrays:
+    """Cameras as NumPy arrays with leading shape (V,); not to be written to."""
     T = np.stack([c.T_camera_world for c in cameras])
     K = np.stack([c.K for c in cameras])
     fisheye = np.array([c.distortion == "equidistant" for c in cameras])

@@ -182,7 +182,7 @@ def _pack_views(
 ) -> tuple[CameraArrays, Array, Array]:
     some = next(v.camera for o in observations for v in o.views)
     padded = [[v.camera for v in o.views] + [some] * (count - len(o.views)) for o in observations]
-    stacked = stack_cameras([camera for row in padded for camera in row])
+    stacked = stack_cameras(tuple(camera for row in padded for camera in row))
     lead = (len(observations), count)
     cameras = CameraArrays(
         R=stacked.R.reshape(*lead, 3, 3),
@@ -235,7 +235,9 @@ def _whitened(values: Array, noise: Array) -> tuple[Array, Array]:
     size = values.shape[-1]
     covariance = np.asarray(noise, dtype=np.float64)
     if covariance.ndim == 1:
-        covariance = np.square(covariance)[:, None, None] * np.eye(size)
+        seen = np.isfinite(values).all(-1) & np.isfinite(covariance)
+        inverse = np.where(seen, 1 / np.where(seen, covariance, 1.0), 0.0)
+        return np.where(seen[:, None], values, 0.0), inverse[:, None, None] * np.eye(size)
     seen = np.asarray(np.isfinite(values).all(-1) & np.isfinite(covariance).all((-1, -2)))
     safe = np.where(seen[:, None, None], covariance, np.eye(size))
     whiten = np.linalg.inv(np.linalg.cholesky(safe))

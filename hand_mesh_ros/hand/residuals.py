@@ -94,9 +94,9 @@ def residuals(model: HandModel, problem: Problem, params: AnyArray) -> Residuals
 
 
 def normal_equations(
-    problem: Problem, r: Residuals, cutoff: float, scale: AnyArray
+    problem: Problem, r: Residuals, cutoff: AnyArray, scale: AnyArray
 ) -> Normal:
-    """Gauss-Newton's H, g and the cost, with outliers beyond ``cutoff`` sigmas let go.
+    """Gauss-Newton's H, g and the cost, with outliers beyond ``cutoff`` (B,) sigmas let go.
 
     ``scale`` (B,) multiplies every sigma: above 1 while a hand is far from what was seen, when
     neither outliers can be told nor fine details are worth leaving the prior for.
@@ -128,13 +128,14 @@ def normal_equations(
     return _with_limits(problem, r.params, H, g, cost)
 
 
-def _mixture(part: Whitened, cutoff: float, scale: AnyArray) -> tuple[AnyArray, AnyArray]:
+def _mixture(part: Whitened, cutoff: AnyArray, scale: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Weights (B, ..., 21), over the scale squared, and summed losses (B,) of the mixture."""
     xp = namespace(scale)
     square = xp.sum(part.residual * part.residual, axis=-1)
-    precision = xp.reshape(1 / (scale * scale), (-1,) + (1,) * (square.ndim - 1))
+    each = (-1,) + (1,) * (square.ndim - 1)
+    precision = xp.reshape(1 / (scale * scale), each)
     square = square * precision
-    limit = cutoff * cutoff
+    limit = xp.reshape(cutoff * cutoff, each)
     # Held, so that no exponent overflows.
     excess = xp.clip(0.5 * (square - limit), -40.0, 40.0)
     weight = part.seen * precision / (1 + xp.exp(excess))
@@ -148,7 +149,7 @@ def _softplus(x: AnyArray) -> AnyArray:
 
 
 def _relative(
-    problem: Problem, r: Residuals, cutoff: float, scale: AnyArray, H: AnyArray, g: AnyArray
+    problem: Problem, r: Residuals, cutoff: AnyArray, scale: AnyArray, H: AnyArray, g: AnyArray
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Add the sets of points that are known up to a common shift.
 

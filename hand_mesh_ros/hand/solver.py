@@ -38,8 +38,8 @@ class SolverOptions:
 
     ``cutoff``: sigmas at which a point counts as much as an outlier. ``far_start``: nothing may
     be an outlier of a start that is itself far off, so every sigma begins as large as the start's
-    residuals and shrinks as the fit settles. Without, the start is near, and the sigmas follow the
-    median residual in. ``tolerance``: relative decrease of the
+    residuals and shrinks as the fit settles. Without, the start is near, and only the cutoff
+    begins wider, by the median residual. ``tolerance``: relative decrease of the
     cost at which a hand has converged.
     """
 
@@ -167,7 +167,7 @@ def solve(
         for rows, found, settled in (*done, state.rows(one[: len(state.converged)] > 0)):
             params[rows], converged[rows] = found, settled
         here = residuals(model, problem, params)
-    normal = normal_equations(problem, here, options.cutoff, one)
+    normal = normal_equations(problem, here, options.cutoff * one, one)
     return _finished(model, problem, here, normal, iteration, converged, options)
 
 
@@ -184,22 +184,27 @@ class _State:
         self._damping = _FIRST_DAMPING * one
         self.converged = one < 0
         self.here = residuals(model, problem, starts)
-        self._scale = _first_scale(self.here, options)
-        self._normal = normal_equations(problem, self.here, options.cutoff, self._scale)
+        self._scale, self._cutoff = one, options.cutoff * one
+        if options.far_start:
+            self._scale = _far_scale(self.here, options)
+        else:
+            self._cutoff = _near_cutoff(self.here, options)
+        self._normal = normal_equations(problem, self.here, self._cutoff, self._scale)
 
     def advance(self) -> None:
         """One iteration: a step, its judgement, and narrower sigmas where it is time."""
-        options, problem, scale = self._options, self._problem, self._scale
+        options, problem = self._options, self._problem
+        scale, cutoff = self._scale, self._cutoff
         xp = namespace(scale)
         one = xp.ones_like(scale)
         step, gain = _step(self._normal, self._damping)
-        tight = scale <= 1
+        tight = (scale <= 1) & (cutoff <= options.cutoff)
         enough = options.tolerance * (1 + self._normal.cost)
         self.converged = self.converged | (tight & (gain <= enough))
         if bool(xp.all(self.converged)):
             return
         trial = residuals(self._model, problem, _wrapped(self.here.params + step))
-        there = normal_equations(problem, trial, options.cutoff, scale)
+        there = normal_equations(problem, trial, cutoff, scale)
         decrease = self._normal.cost - there.cost
         better = decrease >= 0
         self.here = _choose(better, trial, self.here)
@@ -214,8 +219,8 @@ class _State:
                 settled = better & (decrease <= 0.05 * there.cost) & (self._damping < 1e-2)
                 self._scale = xp.where(settled, xp.maximum(scale / 3, one), scale)
             else:
-                self._scale = _first_scale(self.here, options)
-            self._normal = normal_equations(problem, self.here, options.cutoff, self._scale)
+                self._cutoff = xp.minimum(cutoff, _near_cutoff(self.here, options))
+            self._normal = normal_equations(problem, self.here, self._cutoff, self._scale)
         self._damping = xp.where(
             better, xp.maximum(self._damping / 10, 1e-7 * one), self._damping * 8
         )
@@ -229,6 +234,7 @@ class _State:
         self._problem = self._problem.select(which)
         self.here, self._normal = _select(self.here, which), _select(self._normal, which)
         self._rows, self._scale = self._rows[which], self._scale[which]
+        self._cutoff = self._cutoff[which]
         self._damping, self.converged = self._damping[which], self.converged[which]
 
 
@@ -242,15 +248,23 @@ def _select(values: Any, which: AnyArray) -> Any:
     return values[which]
 
 
-def _first_scale(here: Residuals, options: SolverOptions) -> AnyArray:
-    """Factor (B,) on the sigmas at which the points begin to be inliers."""
+def _far_scale(here: Residuals, options: SolverOptions) -> AnyArray:
+    """Factor (B,) on the sigmas at which the points of a far start begin to be inliers."""
     xp = namespace(here.params)
     one = xp.ones_like(here.params[:, 0])
-    if options.far_start:
-        chi2, count = _inliers(here, np.inf)
-        return xp.maximum(one, 3 * xp.sqrt(2 * chi2 / xp.maximum(count, one)) / options.cutoff)
-    # Half the cutoff: below it lie the medians of hands that fit, which are not to be loosened.
-    return xp.maximum(one, 2 * _median(here) / options.cutoff)
+    chi2, count = _inliers(here, np.inf)
+    return xp.maximum(one, 3 * xp.sqrt(2 * chi2 / xp.maximum(count, one)) / options.cutoff)
+
+
+def _near_cutoff(here: Residuals, options: SolverOptions) -> AnyArray:
+    """Cutoff (B,), sigmas, that takes most points of a near start for inliers.
+
+    Three medians; hands that fit have medians near one, which are not to widen it.
+    """
+    median = _median(here)
+    xp = namespace(median)
+    settled = median < 0.5 * options.cutoff
+    return options.cutoff * xp.where(settled, xp.ones_like(median), 3 * median / options.cutoff)
 
 
 def _step(normal: Normal, damping: AnyArray) -> tuple[AnyArray, AnyArray]:
@@ -310,7 +324,8 @@ def _finished(
     turn = left_jacobian(here.params[:, GLOBAL_ORIENT])
     none = 0 * J[:, 0, :, 3:]
     W = xp.concat([J[:, 0], xp.concat([turn, none], axis=-1)], axis=1)
-    (chi2, dof), (_, told) = _inliers(here, options.cutoff), _inliers(here, np.inf)
+    chi2, dof = _inliers(here, options.cutoff)
+    told = _told(here)
     betas = here.params[:, BETAS]
     # A hand that explains less than half of what was seen is another hand, or none.
     plausible = xp.all(xp.isfinite(here.params), axis=-1) & (dof >= 0.5 * told)
@@ -342,6 +357,16 @@ def _inliers(here: Residuals, cutoff: float) -> tuple[AnyArray, AnyArray]:
         size = part.residual.shape[-1]
         count = count + size * xp.sum(xp.reshape(inside, (len(chi2), -1)), axis=-1)
     return chi2, count
+
+
+def _told(here: Residuals) -> AnyArray:
+    """How many numbers (B,) were seen."""
+    xp = namespace(here.params)
+    count = 0 * here.params[:, 0]
+    for part in here.absolute:
+        seen = xp.sum(xp.reshape(part.seen, (len(count), -1)), axis=-1)
+        count = count + part.residual.shape[-1] * seen
+    return count
 
 
 def _median(here: Residuals) -> AnyArray:

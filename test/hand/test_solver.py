@@ -332,7 +332,7 @@ def test_normal_equations_are_those_of_the_residuals() -> None:
 
     model, observations, priors, starts = drawn_problem(4, seed=5)
     problem = pack(model, observations, priors)
-    wide, one = 1e3, np.ones(4)
+    wide, one = np.full(4, 1e3), np.ones(4)
     normal = normal_equations(problem, residuals(model, problem, starts), wide, one)
     rng = np.random.default_rng(0)
     for _ in range(5):
