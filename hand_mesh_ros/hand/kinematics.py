@@ -33,6 +33,7 @@ NUM_PARAMS: Final = 61
 # Joints of equal depth, each level computed at once from the one before: wrist, then 5, 5, 5.
 _LEVELS: Final = tuple(np.arange(depth, NUM_JOINTS, 3) for depth in (1, 2, 3))
 _PARENTS: Final = np.array(PARENTS)
+_TIPS: Final = np.array([4, 8, 12, 16, 20])  # of the 21 points in OpenPose order
 _ORDER: Final = np.array(MANO_TO_OPENPOSE)  # a writable copy: torch warns of read-only indices
 # The bone that ends in each of the 21 points, by the joint it turns with, in MANO's order: a
 # joint's parent, and for a tip the last joint of its finger.
@@ -138,14 +139,16 @@ class Points(NamedTuple):
     points: AnyArray  # (B, 21, 3)
     jacobian: AnyArray  # (B, 21, 3, P)
     shift: AnyArray  # (B, 21, 3) from the joints, or None
-    turned: AnyArray  # (B, 21, 3, 48) the shift's part of the Jacobian, or None
+    turn: AnyArray  # (B, 16, 3, 3) world rotation vectors by each joint's numbers
 
     def joints(self) -> tuple[AnyArray, AnyArray]:
         """The joints themselves and their Jacobian, without the shift."""
         if self.shift is None:
             return self.points, self.jacobian
-        jacobian = namespace(self.points).asarray(self.jacobian, copy=True)
-        jacobian[..., POSE] -= self.turned
+        xp = namespace(self.points)
+        moved = like(_MOVED_BY.T[BONE_OF_POINT], self.points)
+        jacobian = xp.asarray(self.jacobian, copy=True)
+        jacobian[..., POSE] -= _turned(moved[..., None] * self.shift[:, :, None], self.turn)
         return self.points - self.shift, jacobian
 
 
@@ -175,24 +178,20 @@ def points_and_jacobian(
     carried = _carried_tips(landmarks, chain, params)
     points = _openpose(chain.posed, _blend(landmarks.tip_weights, carried))
     turn = _turns(chain)
-    jacobian = zeros((len(params), 21, 3, params.shape[1]), params)
-    jacobian[..., POSE] = _pose_jacobian(landmarks, chain, carried, turn)
-    jacobian[..., BETAS] = _shape_jacobian(landmarks, chain)
-    shift = turned = None
+    shift = None
     if offsets is not None:
         shift = (chain.world[:, BONE_OF_POINT] @ like(offsets, params)[..., None])[..., 0]
-        moved = -(skew(shift)[:, :, None] @ turn[:, None])
-        turned = _by_number(moved * landmarks.moved_bones[..., None, None])
         points = points + shift
-        jacobian[..., POSE] += turned
+    jacobian = zeros((len(params), 21, 3, params.shape[1]), params)
+    jacobian[..., POSE] = _pose_jacobian(landmarks, chain, carried, turn, shift)
+    jacobian[..., BETAS] = _shape_jacobian(landmarks, chain)
     if params.shape[1] > NUM_PARAMS:
         scale = params[:, SCALE, None, None]
         jacobian = jacobian * scale[..., None]
         jacobian[..., SCALE] = points
         shift = None if shift is None else shift * scale
-        turned = None if turned is None else turned * scale[..., None]
     jacobian[..., TRANSL] = eye(3, params)
-    return Points(_place(points, params), jacobian, shift, turned)
+    return Points(_place(points, params), jacobian, shift, turn)
 
 
 def _turns(chain: _Chain) -> AnyArray:
@@ -201,30 +200,44 @@ def _turns(chain: _Chain) -> AnyArray:
     return namespace(parents).concat([chain.turns[:, :1], parents @ chain.turns[:, 1:]], axis=1)
 
 
-def _by_number(moved: AnyArray) -> AnyArray:
-    """(B, 21, 16 a, 3, 3 m) to (B, 21, 3, 48)."""
-    xp = namespace(moved)
-    return xp.reshape(xp.moveaxis(moved, 2, 3), (len(moved), 21, 3, -1))
+def _turned(levers: AnyArray, turn: AnyArray) -> AnyArray:
+    """`w x lever` for each number's world vector w: (B, N, 3, 48).
+
+    ``levers`` (B, N, 16, 3) of N points about the 16 joints, ``turn`` (B, 16, 3, 3 numbers).
+    Written out, because 3x3 products by the thousand cost more than the arithmetic in them.
+    """
+    xp = namespace(levers)
+    lx, ly, lz = (levers[..., i : i + 1] for i in range(3))
+    tx, ty, tz = (turn[:, None, :, i] for i in range(3))
+    moved = xp.stack([lz * ty - ly * tz, lx * tz - lz * tx, ly * tx - lx * ty], axis=2)
+    return xp.reshape(moved, (*levers.shape[:2], 3, -1))
 
 
 def _pose_jacobian(
-    landmarks: _Landmarks, chain: _Chain, carried: AnyArray, turn: AnyArray
+    landmarks: _Landmarks,
+    chain: _Chain,
+    carried: AnyArray,
+    turn: AnyArray,
+    shift: AnyArray | None,
 ) -> AnyArray:
-    """Derivatives (B, 21, 3, 48) of the unplaced joints by the 48 rotation numbers."""
+    """Derivatives (B, 21, 3, 48) of the unplaced points by the 48 rotation numbers."""
     xp = namespace(carried)
     pivots = chain.posed[:, None]
     joint_levers = landmarks.moved_by.T[..., None] * (chain.posed[:, :, None] - pivots)
     weights = landmarks.moved_weights
     tip_levers = weights @ carried - xp.sum(weights, axis=-1)[..., None] * pivots
-    levers = xp.concat([joint_levers, tip_levers], axis=1)
-    moved = -(skew(levers) @ turn[:, None])  # (B, 21, 16 a, 3, 3 m), MANO order
+    levers = _openpose(joint_levers, tip_levers)
+    if shift is not None:
+        levers = levers + landmarks.moved_bones[..., None] * shift[:, :, None]
+    moved = _turned(levers, turn)
     if landmarks.tip_posedirs is not None:
         # The pose feature displaces the tips at rest, and skinning carries the displacement.
         axes = skew(xp.matrix_transpose(chain.turns[:, 1:]))  # (B, 15 a, 3 m, 3, 3)
         d_rotation = axes @ chain.rotations[:, 1:, None]
         d_rest = xp.einsum("bamrc,arcpd->bpadm", d_rotation, landmarks.tip_posedirs)
-        moved[:, NUM_JOINTS:, 1:] += _tip_rotations(landmarks, chain)[:, :, None] @ d_rest
-    return _by_number(moved[:, _ORDER])
+        carried_on = xp.moveaxis(_tip_rotations(landmarks, chain)[:, :, None] @ d_rest, 2, 3)
+        moved[:, _TIPS, :, 3:] += xp.reshape(carried_on, (len(carried), 5, 3, -1))
+    return moved
 
 
 def _shape_jacobian(landmarks: _Landmarks, chain: _Chain) -> AnyArray:
