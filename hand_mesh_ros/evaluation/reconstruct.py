@@ -16,6 +16,7 @@ from hand_mesh_ros.evaluation.pictures import Instant, pick, result_sheet
 from hand_mesh_ros.evaluation.run_report import Observed, RunStep, run_report, spread_of
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.perception.pipeline import HandPipeline
+from hand_mesh_ros.perception.surface import with_meshes
 from hand_mesh_ros.render.overlay import draw_hands
 from hand_mesh_ros.render.sheet import write_image
 from hand_mesh_ros.types import FrameSet, HandSet, ImageArray, Side, TrackedHand
@@ -50,6 +51,7 @@ def reconstruct(
             lines.write(json.dumps(as_json(hands)) + "\n")
             steps.append(RunStep(_light(hands), _observed(hands)))
             if video or index % stride == 0:
+                hands = with_meshes(hands, models)
                 drawn = {
                     f.camera.name: draw_hands(f.image, f.camera, hands.hands, faces)
                     for f in frames.frames

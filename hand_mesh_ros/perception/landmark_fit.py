@@ -12,7 +12,7 @@ from hand_mesh_ros.geometry.alignment import procrustes
 from hand_mesh_ros.geometry.cameras import undistort
 from hand_mesh_ros.geometry.rotations import invert_rigid, transform_points
 from hand_mesh_ros.geometry.triangulation import triangulate
-from hand_mesh_ros.hand.kinematics import BETAS, GLOBAL_ORIENT, HAND_POSE, TRANSL, forward
+from hand_mesh_ros.hand.kinematics import BETAS, GLOBAL_ORIENT, HAND_POSE, TRANSL
 from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
 from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.hand.model import HandModel
@@ -201,14 +201,6 @@ def _to_estimate(
 ) -> HandEstimate:
     views, p = hand.views, best.params
     widen = inflated(best)
-    posed = forward(
-        model,
-        p[None, GLOBAL_ORIENT],
-        p[None, HAND_POSE],
-        p[None, BETAS],
-        p[None, TRANSL],
-    )
-    assert posed.vertices is not None
     presence = np.array([v.presence for v in views])
     agreement = np.exp(-0.5 * np.minimum(np.nan_to_num(scaled, nan=9.0), 9.0) ** 2)
     joint_confidence = 1 - np.prod(1 - presence[:, None] * agreement, axis=0)
@@ -234,7 +226,6 @@ def _to_estimate(
         residual_px=best.residual_px,
         view_indices=tuple(v.index for v in views),
         scale_source=_scale_source(views, best.joints, calibrated),
-        vertices=posed.vertices[0],
         converged=bool(best.converged),
     )
 

@@ -14,6 +14,7 @@ from visualization_msgs.msg import MarkerArray
 
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.msg import HandArray, HandMesh, HandObservations, MeshTopology
+from hand_mesh_ros.perception.surface import with_meshes
 from hand_mesh_ros.ros import builders
 from hand_mesh_ros.ros.images import encode_compressed, encode_image
 from hand_mesh_ros.ros.markers import HandMarkers
@@ -88,6 +89,9 @@ class HandOutputs:
             hand = builders.best_of_side(hands.hands, side)
             if hand is not None:
                 self._publish_side(side, hand, frame_id, hands.stamp_ns)
+        shown = [*self._overlays.values(), *self._compressed.values()]
+        if any(map(_wanted, (self._mesh, self._markers, *shown))):
+            hands = with_meshes(hands, self._models)
         if _wanted(self._mesh):
             for hand in hands.hands:
                 if hand.estimate.vertices is not None:

@@ -10,11 +10,22 @@ import numpy as np
 import pytest
 
 from hand_mesh_ros.geometry.cameras import project
-from hand_mesh_ros.hand.model import load_hand_model
+from hand_mesh_ros.hand.mirror import mirror_axis_angle
+from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.perception.estimate import create_backend
 from hand_mesh_ros.perception.pipeline import HandPipeline, PipelineSettings
+from hand_mesh_ros.perception.surface import mesh_vertices, with_meshes
 from hand_mesh_ros.perception.track import TrackSettings
-from hand_mesh_ros.types import Camera, Frame, FrameSet, HandSet, View
+from hand_mesh_ros.types import (
+    SIDES,
+    Camera,
+    Frame,
+    FrameSet,
+    HandSet,
+    ManoParameters,
+    Side,
+    View,
+)
 
 PERIOD = 66_666_667
 START = 1_763_700_000_000_000_001
@@ -135,7 +146,7 @@ def test_an_answer_says_what_it_was_made_from(
         assert tuple(view.index for view in views) == hand.estimate.view_indices == (0, 1, 2)
         assert hand.estimate.scale_source == "multi_view"
         assert hand.estimate.residual_px.shape == (3, 21)
-        assert hand.estimate.vertices is not None
+        assert hand.estimate.vertices is None  # nobody has asked for the mesh yet
         assert np.median(hand.estimate.residual_px) < 4
 
 
@@ -253,3 +264,30 @@ def test_timings_tell_of_every_stage(scene: Any, still: Callable[[int], list[Any
 def test_an_unknown_backend_is_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'magic'.*landmarks"):
         create_backend("magic")
+
+
+def test_meshes_are_posed_when_asked_for_and_hold_the_joints(
+    scene: Any, passing: Callable[[int], list[Any]]
+) -> None:
+    models: dict[Side, HandModel] = {side: load_hand_model(side=side) for side in SIDES}
+    (answer,) = run(pipeline(TrueViews(scene, passing)), scene.cameras(3), 1)
+    shown = with_meshes(answer, models)
+    for hand in shown.hands:
+        model, vertices = models[hand.estimate.side], hand.estimate.vertices
+        assert vertices is not None and vertices.shape == model.v_template.shape
+        tips = hand.estimate.joints[[4, 8, 12, 16, 20]]
+        np.testing.assert_allclose(vertices[model.tips], tips, atol=1e-9)
+    again = with_meshes(shown, models)
+    assert again.hands[0].estimate.vertices is shown.hands[0].estimate.vertices
+
+
+def test_a_mirrored_right_model_gives_the_left_hand_s_mesh() -> None:
+    models: dict[Side, HandModel] = {side: load_hand_model(side=side) for side in SIDES}
+    rng = np.random.default_rng(3)
+    orient, pose, betas = rng.normal(0, 1, 3), rng.normal(0, 0.3, 45), rng.normal(0, 1, 10)
+    transl = np.array([0.1, -0.2, 0.7])
+    right = ManoParameters("m", "left", orient, pose, betas, transl, mirrored=True)
+    left = ManoParameters(
+        "m", "left", mirror_axis_angle(orient), mirror_axis_angle(pose), betas, transl
+    )
+    np.testing.assert_allclose(mesh_vertices(right, models), mesh_vertices(left, models), atol=1e-9)
