@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +109,25 @@ class Peer:
             self._executor.spin_once(timeout_sec=0.02)
         return result
 
-    def call(self, service: str, kind: Any, **request: Any) -> Any:
+    def call(self, service: str, kind: Any, *, again: bool = False, **request: Any) -> Any:
+        """The answer of a service; ``again`` says that it may be asked twice without harm.
+
+        That a service is ready says that its requests reach it. Whether the service has found the
+        reader of its answers cannot be seen from here, and on a busy machine the first answer may
+        be lost (Fast DDS gives up after 100 ms): so a new client waits a little, and a mere
+        question is repeated.
+        """
         if service not in self._clients:
             self._clients[service] = self.node.create_client(kind, service)
+            self.until(self._clients[service].service_is_ready, f"the service {service}")
+            self.until(lambda: False, patience=0.5)
         client = self._clients[service]
         self.until(client.service_is_ready, f"the service {service}")
-        future = client.call_async(kind.Request(**request))
-        self.until(future.done, f"an answer of {service}")
-        return future.result()
+        for _ in range(6 if again else 1):
+            future = client.call_async(kind.Request(**request))
+            if self.until(future.done, patience=PATIENCE / (6 if again else 1)):
+                return future.result()
+        pytest.fail(f"waited {PATIENCE:g} s for an answer of {service}")
 
     def close(self) -> None:
         import rclpy
@@ -256,9 +267,21 @@ def start(
         processes.append(Process(module, domain, tmp_path_factory.mktemp("node"), parameters))
         return processes[-1]
 
+    begin.processes = processes  # type: ignore[attr-defined]
     yield begin
     for process in processes:
         process.kill()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A failed test shows what its nodes said."""
+    report = yield
+    if report.failed:
+        started = getattr(item, "funcargs", {}).get("start")
+        for process in getattr(started, "processes", ()):
+            report.sections.append((f"log of {process.log.stem}", process.output[-4000:]))
+    return report
 
 
 @pytest.fixture(scope="module")

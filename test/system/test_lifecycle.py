@@ -23,7 +23,7 @@ CAMERAS = {
 
 
 def state(peer: Any) -> int:
-    return int(peer.call(f"{NODE}/get_state", GetState).current_state.id)
+    return int(peer.call(f"{NODE}/get_state", GetState, again=True).current_state.id)
 
 
 def change(peer: Any, transition: int) -> bool:
