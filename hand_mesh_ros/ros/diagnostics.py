@@ -2,66 +2,140 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from hand_mesh_ros.ros.images import header
+from hand_mesh_ros.types import HandSet
 
-_LEVELS = {"ok": DiagnosticStatus.OK, "warn": DiagnosticStatus.WARN}
+_LEVELS = {
+    "ok": DiagnosticStatus.OK,
+    "warn": DiagnosticStatus.WARN,
+    "error": DiagnosticStatus.ERROR,
+}
+# Weight of the newest set in a camera's running reprojection error.
+_NEWEST = 0.05
 
 
 @dataclass
 class Statistics:
-    """Counters of the running node, written by its worker."""
+    """What the running node has done, written by its worker.
+
+    ``reprojection_px`` by camera: a running mean of the median distance between the landmarks of
+    an image and those of the hands that were made.
+    """
 
     sets: int = 0
     hands: int = 0
-    dropped_sets: int = 0
-    failures: int = 0
     latency: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
+    reprojection_px: dict[str, float] = field(default_factory=dict)
+
+    def add(self, hands: HandSet, latency: float, stages: Mapping[str, float]) -> None:
+        """Take one result in; ``latency`` and ``stages`` in seconds."""
+        self.sets += 1
+        self.hands += len(hands.hands)
+        self.latency, self.stages = latency, dict(stages)
+        for hand in hands.hands:
+            estimate = hand.estimate
+            for index, errors in zip(estimate.view_indices, estimate.residual_px, strict=False):
+                seen = errors[np.isfinite(errors)]
+                if len(seen):
+                    self._mean(hands.views[index], float(np.median(seen)))
+
+    def _mean(self, camera: str, px: float) -> None:
+        before = self.reprojection_px.get(camera, px)
+        self.reprojection_px[camera] = before + _NEWEST * (px - before)
 
 
 @dataclass(frozen=True)
-class CameraRate:
-    """Frames a second over the last period, and frames refused since the start."""
+class CameraState:
+    """One camera over the last period: frames a second (``rate``), seconds since the capture of
+
+    its newest frame (``age``, NaN without one), frames refused since the start and why frames were
+    left out of sets (``dropped``), ``reprojection_px`` (NaN without hands). ``moved`` says in words
+    that it seems to have been moved.
+    """
 
     name: str
-    rate: float
-    refused: int
     topic: str
+    rate: float
+    refused: int = 0
+    age: float = np.nan
+    reprojection_px: float = np.nan
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    moved: str = ""
 
 
-def diagnostics(
+def pipeline_status(
     node: str,
-    stamp_ns: int,
     statistics: Statistics,
+    cameras: Sequence[CameraState],
     counters: Mapping[str, int],
-    cameras: Sequence[CameraRate],
-) -> DiagnosticArray:
-    """One status for the pipeline and one a camera; WARN names what does not arrive."""
+    failures: int,
+    waiting: int,
+    skipped: int,
+) -> DiagnosticStatus:
+    """The whole node. ``counters``: frames and sets that came to nothing, by reason; ``waiting``
+    and ``skipped``: sets in the queue, and those that a newer one has pushed out of it.
+    """
     values = {
         "frame sets": str(statistics.sets),
         "hands": str(statistics.hands),
         "latency (s)": f"{statistics.latency:.3f}",
-        "sets dropped because a newer one came": str(statistics.dropped_sets),
-        "failures": str(statistics.failures),
+        "sets waiting": str(waiting),
+        "sets dropped because a newer one came": str(skipped),
+        "failures": str(failures),
         **{f"{stage} (ms)": f"{1e3 * seconds:.1f}" for stage, seconds in statistics.stages.items()},
         **{f"frames {reason}": str(count) for reason, count in counters.items()},
+        **device_memory(),
     }
     silent = [camera.name for camera in cameras if camera.rate == 0]
-    text = f"no images from {', '.join(silent)}" if silent else "working"
-    status = [_status(f"{node}: pipeline", "warn" if silent else "ok", text, values)]
-    for camera in cameras:
-        level = "ok" if camera.rate > 0 else "warn"
-        text = f"{camera.rate:.1f} Hz" if camera.rate > 0 else f"nothing on {camera.topic}"
-        values = {"rate (Hz)": f"{camera.rate:.2f}", "refused": str(camera.refused)}
-        status.append(_status(f"{node}: camera {camera.name}", level, text, values))
-    return DiagnosticArray(header=header(stamp_ns, ""), status=status)
+    moved = [camera.name for camera in cameras if camera.moved]
+    troubles = []
+    if silent:
+        troubles.append(f"no images from {', '.join(silent)}")
+    if moved:
+        troubles.append(f"{', '.join(moved)} moved: calibrate the cell again")
+    level = "warn" if troubles else "ok"
+    return status(f"{node}: pipeline", level, "; ".join(troubles) or "working", values)
 
 
-def _status(name: str, level: str, text: str, values: Mapping[str, str]) -> DiagnosticStatus:
-    pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+def camera_status(node: str, camera: CameraState) -> DiagnosticStatus:
+    """One camera; WARN when nothing comes, or when it seems to have moved."""
+    values = {
+        "rate (Hz)": f"{camera.rate:.2f}",
+        "age (s)": f"{camera.age:.3f}",
+        "refused": str(camera.refused),
+        "reprojection (px)": f"{camera.reprojection_px:.1f}",
+        **{f"frames {reason}": str(count) for reason, count in camera.dropped.items()},
+    }
+    level, text = "ok", f"{camera.rate:.1f} Hz"
+    if camera.moved:
+        level, text = "warn", camera.moved
+    if camera.rate == 0:
+        level, text = "warn", f"nothing on {camera.topic}"
+    return status(f"{node}: camera {camera.name}", level, text, values)
+
+
+def device_memory() -> dict[str, str]:
+    """Memory of the GPU in use, of this process and free; empty where torch uses none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {
+        "device memory used (MiB)": f"{torch.cuda.memory_allocated() / 2**20:.0f}",
+        "device memory free (MiB)": f"{free / 2**20:.0f} of {total / 2**20:.0f}",
+    }
+
+
+def status(
+    name: str, level: str, text: str, values: Mapping[str, str] | None = None
+) -> DiagnosticStatus:
+    """A status; ``level`` is ok, warn or error."""
+    pairs = [KeyValue(key=key, value=value) for key, value in (values or {}).items()]
     return DiagnosticStatus(name=name, level=_LEVELS[level], message=text, values=pairs)

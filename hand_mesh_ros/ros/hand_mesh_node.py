@@ -6,32 +6,34 @@ frame set, runs the pipeline and publishes.
 
 from __future__ import annotations
 
-import time
-import traceback
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from hand_mesh_ros.networks.assets import home
 from hand_mesh_ros.perception.pipeline import HandPipeline
-from hand_mesh_ros.ros.diagnostics import CameraRate, Statistics, diagnostics
+from hand_mesh_ros.ros.diagnostics import (
+    CameraState,
+    Statistics,
+    camera_status,
+    pipeline_status,
+)
 from hand_mesh_ros.ros.inputs import CameraInputs, RawSet
+from hand_mesh_ros.ros.managed_node import ManagedNode
 from hand_mesh_ros.ros.outputs import HandOutputs
-from hand_mesh_ros.ros.parameters import declare, refuse_bad
+from hand_mesh_ros.ros.parameters import refuse_bad
 from hand_mesh_ros.ros.running import run_node
 from hand_mesh_ros.ros.settings import NODE_SPECS, NodeSettings, load_settings
 from hand_mesh_ros.ros.shape_service import ShapeCalibration
 from hand_mesh_ros.ros.worker import Worker
 
-_QUIET = 5.0  # seconds between two equal complaints
-_Result = TransitionCallbackReturn
 _SPECS = {spec.name: spec for spec in NODE_SPECS}
 _LIVE = {"tf.prefix": "tf_prefix", "overlay.alpha": "overlay_alpha"} | {
     "marker.lifetime": "marker_lifetime",
@@ -40,21 +42,18 @@ _LIVE = {"tf.prefix": "tf_prefix", "overlay.alpha": "overlay_alpha"} | {
 }
 
 
-class HandMeshNode(LifecycleNode):
+class HandMeshNode(ManagedNode):
     """See the module. ``autostart`` takes it to active without a lifecycle manager."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("hand_mesh_node", **options)
-        declare(self, NODE_SPECS)
+        super().__init__("hand_mesh_node", NODE_SPECS, **options)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._settings: NodeSettings | None = None
         self._pipeline: HandPipeline | None = None
         self._calibration: ShapeCalibration | None = None
         self._outputs: HandOutputs | None = None
-        self._inputs: CameraInputs | None = None
-        self._worker: Worker[RawSet] | None = None
+        self._cameras: CameraInputs | None = None
         self._enabled, self._reset_wanted = True, False
-        self._complaints: dict[str, float] = {}
         self._statistics = Statistics()
         self._received_before: Counter[str] = Counter()
         self._offered = [  # not `_services`: rclpy's Node keeps its own there
@@ -62,104 +61,66 @@ class HandMeshNode(LifecycleNode):
             self.create_service(Trigger, "~/calibrate_shape", self._on_calibrate_shape),
             self.create_service(SetBool, "~/set_enabled", self._on_set_enabled),
         ]
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 5)
-        self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
 
     # Lifecycle -----------------------------------------------------------------------------
 
-    def autostart(self) -> None:
-        """Configure and activate if the parameter says so; raises RuntimeError if that fails."""
-        if not self.get_parameter("autostart").value:
-            return
-        for step, transition in (
-            ("configure", self.trigger_configure),
-            ("activate", self.trigger_activate),
-        ):
-            if transition() != _Result.SUCCESS:
-                raise RuntimeError(f"could not {step}; the reason is in the log above")
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def load(self) -> None:
         """Read the parameters, load the networks and the hand model."""
-        try:
-            self._settings = settings = load_settings(self)
-            known = Path(settings.shape_file).expanduser() if settings.shape_file else None
-            if known is not None and not known.is_file():
-                self.get_logger().warning(
-                    f"parameter shape_file: there is no {known} yet; hands have no calibrated "
-                    "shape until ~/calibrate_shape has written it"
-                )
-            self._pipeline, models = _build(settings, known if known and known.is_file() else None)
-            self._calibration = ShapeCalibration(
-                self._pipeline, models, known or home() / "shape.json", self.get_logger()
+        self._settings = settings = load_settings(self)
+        known = Path(settings.shape_file).expanduser() if settings.shape_file else None
+        if known is not None and not known.is_file():
+            self.get_logger().warning(
+                f"parameter shape_file: there is no {known} yet; hands have no calibrated "
+                "shape until ~/calibrate_shape has written it"
             )
-            names = tuple(camera.name for camera in settings.cameras)
-            self._outputs = HandOutputs(self, names, models)
-        except Exception as error:  # rclpy would turn it into a silent ERROR transition
-            self.get_logger().error(f"cannot configure: {error}")
-            self.get_logger().debug(traceback.format_exc())
-            self._release()
-            return _Result.FAILURE
-        return _Result.SUCCESS
+        self._pipeline, models = _build(settings, known if known and known.is_file() else None)
+        self._calibration = ShapeCalibration(
+            self._pipeline, models, known or home() / "shape.json", self.get_logger()
+        )
+        names = tuple(camera.name for camera in settings.cameras)
+        self._outputs = HandOutputs(self, names, models)
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the cameras and start the worker."""
+    def open(self, worker: Worker[RawSet]) -> CameraInputs:
+        """Subscribe to the cameras."""
         settings = self._settings
         assert settings is not None
-        self._worker = Worker(self._process, self._failed, settings.queue)
-        self._inputs = CameraInputs(
+        self._cameras = inputs = CameraInputs(
             self,
             settings.cameras,
             settings.sync,
             settings.output_frame,
-            self._complain,
-            self._worker.put,
+            self.complain,
+            worker.put,
             self._on_clock_jump,
         )
-        topics = ", ".join(self._inputs.topic(i) for i in range(len(settings.cameras)))
+        topics = ", ".join(inputs.topic(i) for i in range(len(settings.cameras)))
         self.get_logger().info(f"active: backend {settings.backend}, cameras {topics}")
-        return super().on_activate(state)
+        return inputs
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and stop the worker; what is loaded stays loaded."""
-        self._stop()
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free networks, hand model and publishers."""
-        self._release()
-        return _Result.SUCCESS
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and free everything."""
-        self._stop()
-        self._release()
-        return _Result.SUCCESS
-
-    def _stop(self) -> None:
-        if self._inputs is not None:
-            self._inputs.close()
-        if self._worker is not None:
-            self._worker.stop()
+    def stopped(self) -> None:
+        """A calibration ends with the subscriptions."""
+        self._cameras = None
         if self._calibration is not None:
             self._calibration.cancel()
-        self._inputs = self._worker = None
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Free networks, hand model and publishers."""
         if self._outputs is not None:
             self._outputs.close()
         self._outputs = self._pipeline = self._calibration = self._settings = None
 
     # Work ----------------------------------------------------------------------------------
 
-    def _process(self, raw: RawSet) -> None:
-        inputs, outputs, pipeline = self._inputs, self._outputs, self._pipeline
+    def work(self, item: RawSet) -> None:
+        """One raw frame set to published hands."""
+        inputs, outputs, pipeline = self._cameras, self._outputs, self._pipeline
         settings = self._settings
         if not (inputs and outputs and pipeline and settings and self._enabled):
             return
         if self._reset_wanted:
             self._reset_wanted = False
             pipeline.reset()
-        frames = inputs.frame_set(raw)
+        frames = inputs.frame_set(item)
         if frames is None:
             return
         hands = pipeline.process(frames)
@@ -167,28 +128,15 @@ class HandMeshNode(LifecycleNode):
             self._calibration.add(hands)
         frame_id = settings.output_frame or frames.frames[0].camera.frame_id
         outputs.publish(hands, frames, frame_id, settings.live, self._age)
-        statistics = self._statistics
-        statistics.sets += 1
-        statistics.hands += len(hands.hands)
-        statistics.latency = self._age(hands.stamp_ns)
-        statistics.stages = dict(pipeline.timings)
+        self._statistics.add(hands, self._age(hands.stamp_ns), pipeline.timings)
 
-    def _failed(self, error: Exception) -> None:
-        if not self.context.ok():  # interrupted in the middle of publishing
-            return
-        self._statistics.failures += 1
-        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        self._complain(f"failure {type(error).__name__}", f"a frame set failed: {error}\n{trace}")
+    def describe(self, item: RawSet) -> str:
+        """The capture times of a frame set."""
+        inputs = self._cameras
+        return f"({inputs.describe(item)})" if inputs is not None else ""
 
     def _age(self, stamp_ns: int) -> float:
         return float((self.get_clock().now().nanoseconds - stamp_ns) * 1e-9)
-
-    def _complain(self, key: str, text: str) -> None:
-        """Log an error at most once in a while for each key."""
-        now = time.monotonic()
-        if now - self._complaints.get(key, -_QUIET) >= _QUIET:
-            self._complaints[key] = now
-            self.get_logger().error(text)
 
     def _on_clock_jump(self) -> None:
         self.get_logger().warning("capture times went back: tracks and waiting frames are reset")
@@ -205,7 +153,7 @@ class HandMeshNode(LifecycleNode):
         self, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         settings = self._settings
-        if self._calibration is None or self._worker is None or settings is None:
+        if self._calibration is None or not self.active or settings is None:
             response.success, response.message = False, "the node is not active"
         else:
             response.success, response.message = self._calibration.begin(
@@ -234,33 +182,32 @@ class HandMeshNode(LifecycleNode):
             self._settings = replace(settings, live=replace(settings.live, **live))
         return result
 
-    def _publish_diagnostics(self) -> None:
+    def statuses(self) -> list[DiagnosticStatus]:
+        """The pipeline's status and one a camera."""
         if self._calibration is not None:
             self._calibration.check()  # time passes without frames as well
-        inputs, settings = self._inputs, self._settings
-        if inputs is None or settings is None or self._worker is None:
-            return
+        inputs, settings, worker = self._cameras, self._settings, self.worker
+        if inputs is None or settings is None or worker is None:
+            return []
         received = Counter(inputs.received)
-        rates = [
-            CameraRate(
-                camera.name,
-                float(received[camera.name] - self._received_before[camera.name]),
-                inputs.refused[camera.name],
-                inputs.topic(index),
+        cameras = [
+            CameraState(
+                name=camera.name,
+                topic=inputs.topic(index),
+                rate=float(received[camera.name] - self._received_before[camera.name]),
+                refused=inputs.refused[camera.name],
+                age=self._age(inputs.newest_ns[index]) if inputs.newest_ns[index] else np.nan,
+                reprojection_px=self._statistics.reprojection_px.get(camera.name, np.nan),
             )
             for index, camera in enumerate(settings.cameras)
         ]
         self._received_before = received
-        self._statistics.dropped_sets = self._worker.dropped
-        self._diagnostics.publish(
-            diagnostics(
-                self.get_name(),
-                self.get_clock().now().nanoseconds,
-                self._statistics,
-                inputs.assembler.counters,
-                rates,
-            )
-        )
+        name, counters = self.get_name(), inputs.assembler.counters
+        whole = pipeline_status(
+            name, self._statistics, cameras, counters,
+            failures=self.failures, waiting=worker.waiting, skipped=worker.dropped,
+        )  # fmt: skip
+        return [whole, *(camera_status(name, camera) for camera in cameras)]
 
 
 def _build(

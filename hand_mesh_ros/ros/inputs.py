@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -65,6 +66,7 @@ class CameraInputs:
         self.assembler: FrameSetAssembler[Any] = FrameSetAssembler(len(cameras), sync)
         self.received: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.newest_ns = [0] * len(cameras)
         self._infos: dict[int, CameraInfo] = {}
         self._caches = [_Cache() for _ in cameras]
         self._tree, self._tree_version = TransformTree(), 0
@@ -83,7 +85,9 @@ class CameraInputs:
         self._subscriptions.append(
             node.create_subscription(TFMessage, "/tf_static", self._on_transforms, latched)
         )
-        self._timer = node.create_timer(max(sync.max_wait / 4, 0.005), self._poll)
+        # By the same clock as arrivals, whatever simulated time does.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(max(sync.max_wait / 4, 0.005), self._poll, clock=steady)
 
     def close(self) -> None:
         """End every subscription."""
@@ -95,6 +99,13 @@ class CameraInputs:
     def topic(self, index: int) -> str:
         """The image topic of a camera, resolved."""
         return self._topics[index]
+
+    def describe(self, raw: RawSet) -> str:
+        """Cameras and capture times of a raw set, for the log."""
+        return ", ".join(
+            f"{self._cameras[i].name} at {nanoseconds(raw[i].header.stamp) * 1e-9:.6f}"
+            for i in sorted(raw)
+        )
 
     def frame_set(self, raw: RawSet) -> FrameSet | None:
         """Decode a raw set; bad frames are reported and left out, None if nothing is left."""
@@ -134,6 +145,7 @@ class CameraInputs:
             self._complain(f"{topic} stamp", f"{topic}: image without a stamp (zero); the driver "
                            "must set header.stamp to the capture time. The image is ignored")
             return
+        self.newest_ns[index] = stamp_ns
         self._depths[index].colour(stamp_ns)
         with self._lock:
             if stamp_ns < self._newest_ns - _JUMP_NS:

@@ -14,6 +14,7 @@ from hand_mesh_ros.perception.frame_sets import SyncSettings
 from hand_mesh_ros.perception.observe import ObserveSettings
 from hand_mesh_ros.perception.pipeline import PipelineSettings
 from hand_mesh_ros.perception.track import TrackSettings
+from hand_mesh_ros.ros.managed_node import COMMON_SPECS
 from hand_mesh_ros.ros.parameter_files import camera_topics
 from hand_mesh_ros.ros.parameters import Spec, declare, read
 
@@ -50,7 +51,6 @@ NODE_SPECS = (
     Spec("runtime", "litert", "What runs the landmark networks.", choices=("litert", "torch")),
     Spec("device", "cpu", "Torch device, with runtime torch: cpu, cuda, cuda:0, ..."),
     Spec("num_threads", 2, "Threads of the landmark networks on a CPU.", bounds=(1, 64)),
-    Spec("autostart", True, "Configure and activate at start, without a lifecycle manager."),
     Spec("sync.min_views", 1, "Fewest frames that make a frame set.", bounds=(1, 32)),
     Spec(
         "sync.max_spread",
@@ -59,7 +59,6 @@ NODE_SPECS = (
         bounds=(0.0, 1.0),
     ),
     Spec("sync.max_wait", 0.1, "Longest wait, s, for a set's missing frames.", bounds=(0.0, 10.0)),
-    Spec("queue", 1, "Frame sets that may wait for processing; older are dropped.", bounds=(1, 64)),
     Spec("max_hands", 2, "Most hands to look for and publish.", bounds=(1, 16)),
     Spec("min_views", 1, "Fewest cameras that must see a hand to publish it.", bounds=(1, 32)),
     Spec(
@@ -80,6 +79,7 @@ NODE_SPECS = (
     Spec("publish_joint_tf", True, "Publish a TF frame for every joint as well.", live=True),
     Spec("overlay.alpha", 0.6, "Opacity of the mesh in overlays.", bounds=(0.0, 1.0), live=True),
     Spec("marker.lifetime", 0.4, "Lifetime of markers, s.", bounds=(0.0, 60.0), live=True),
+    *COMMON_SPECS,
 )
 _CAMERA_SPECS = (
     Spec("image_topic", "", "Image topic. Empty: <name>/image_raw."),
@@ -140,7 +140,6 @@ class NodeSettings:
     runtime: str
     device: str
     num_threads: int
-    queue: int
     sync: SyncSettings
     observe: ObserveSettings
     pipeline: PipelineSettings
@@ -183,7 +182,6 @@ def load_settings(node: Node) -> NodeSettings:
         runtime=values["runtime"],
         device=values["device"],
         num_threads=values["num_threads"],
-        queue=values["queue"],
         sync=SyncSettings(
             min_views=values["sync.min_views"],
             max_spread=values["sync.max_spread"],

@@ -14,11 +14,11 @@ class Worker(Generic[T]):
     """Calls ``work(item)`` for items in order, in a thread of its own.
 
     At most ``depth`` items wait; a newer one pushes the oldest out (counted in ``dropped``).
-    ``failed(error)`` hears of an exception and the next item is worked on all the same.
+    ``failed(error, item)`` hears of an exception and the next item is worked on all the same.
     """
 
     def __init__(
-        self, work: Callable[[T], None], failed: Callable[[Exception], None], depth: int
+        self, work: Callable[[T], None], failed: Callable[[Exception, T], None], depth: int
     ) -> None:
         self._work, self._failed, self._depth = work, failed, depth
         self._items: deque[T] = deque()
@@ -36,6 +36,11 @@ class Worker(Generic[T]):
                 self._items.popleft()
                 self.dropped += 1
             self._condition.notify()
+
+    @property
+    def waiting(self) -> int:
+        """Items that have not been begun."""
+        return len(self._items)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Let the current item finish, drop the rest, end the thread."""
@@ -55,4 +60,4 @@ class Worker(Generic[T]):
             try:
                 self._work(item)
             except Exception as error:  # a bad set must not end the node
-                self._failed(error)
+                self._failed(error, item)

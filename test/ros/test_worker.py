@@ -14,7 +14,7 @@ class Work:
 
     def __init__(self) -> None:
         self.done: list[int] = []
-        self.failed: list[Exception] = []
+        self.failed: list[tuple[str, int]] = []
         self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
         self.finished = threading.Semaphore(0)
 
@@ -26,6 +26,9 @@ class Work:
             raise ValueError(f"item {item}")
         self.done.append(item)
         self.finished.release()
+
+    def fail(self, error: Exception, item: int) -> None:
+        self.failed.append((str(error), item))
 
     def allow(self, count: int) -> None:
         """Let ``count`` items through and wait until they are."""
@@ -54,12 +57,13 @@ def test_items_are_worked_on_in_order_by_another_thread() -> None:
 
 def test_the_newest_waits_and_the_rest_is_dropped_and_counted() -> None:
     work = Work()
-    worker: Worker[int] = Worker(work, work.failed.append, depth=1)
+    worker: Worker[int] = Worker(work, work.fail, depth=1)
     worker.put([1])
     assert work.begun.acquire(timeout=PATIENCE)  # 1 is in hand; what comes now must wait
     worker.put([2, 3])
     worker.put([4])
     assert worker.dropped == 2
+    assert worker.waiting == 1
     work.allow(2)
     worker.stop()
     assert work.done == [1, 4]
@@ -70,8 +74,8 @@ def test_a_failure_is_reported_and_the_next_item_is_worked_on() -> None:
     work = Work()
     heard = threading.Event()
 
-    def failed(error: Exception) -> None:
-        work.failed.append(error)
+    def failed(error: Exception, item: int) -> None:
+        work.fail(error, item)
         heard.set()
 
     worker: Worker[int] = Worker(work, failed, depth=4)
@@ -79,13 +83,13 @@ def test_a_failure_is_reported_and_the_next_item_is_worked_on() -> None:
     work.allow(2)
     assert heard.wait(PATIENCE)
     worker.stop()
-    assert [str(error) for error in work.failed] == ["item -1"]
+    assert work.failed == [("item -1", -1)]
     assert work.done == [2]
 
 
 def test_stopping_finishes_the_item_in_hand_and_drops_what_waits() -> None:
     work = Work()
-    worker: Worker[int] = Worker(work, work.failed.append, depth=4)
+    worker: Worker[int] = Worker(work, work.fail, depth=4)
     worker.put([1, 2, 3])
     assert work.begun.acquire(timeout=PATIENCE)
     stopping = threading.Thread(target=worker.stop)
