@@ -19,6 +19,7 @@ import numpy as np
 
 from hand_mesh_ros.geometry.arrays import AnyArray, eye, like, namespace, zeros
 from hand_mesh_ros.geometry.rotations import exp_and_left_jacobian, skew
+from hand_mesh_ros.hand import compiled
 from hand_mesh_ros.hand.layout import MANO_TO_OPENPOSE, NUM_JOINTS, PARENTS
 from hand_mesh_ros.hand.model import FloatArray, HandModel
 
@@ -40,6 +41,9 @@ _ORDER: Final = np.array(MANO_TO_OPENPOSE)  # a writable copy: torch warns of re
 _BONES: Final = np.array([max(parent, 0) for parent in PARENTS] + [15, 3, 6, 12, 9])
 BONE_OF_POINT: Final = _BONES[_ORDER]
 """(21,) the MANO joint that each OpenPose point's bone turns with."""
+_BONE_NUMBERS: Final = BONE_OF_POINT.astype(np.float64)
+_NO_OFFSETS: Final = np.zeros((21, 3))
+_NO_POSEDIRS: Final = np.zeros((0, 3, 3, 5, 3))
 
 
 def _moved_by() -> FloatArray:
@@ -174,6 +178,9 @@ def points_and_jacobian(
     """
     params = _checked(params)
     landmarks = _landmarks(model, params)
+    kernels = compiled.kernels(params)
+    if kernels is not None:
+        return _compiled_points(kernels, landmarks, params, offsets)
     chain = _chain(landmarks, params)
     carried = _carried_tips(landmarks, chain, params)
     points = _openpose(chain.posed, _blend(landmarks.tip_weights, carried))
@@ -192,6 +199,21 @@ def points_and_jacobian(
         shift = None if shift is None else shift * scale
     jacobian[..., TRANSL] = eye(3, params)
     return Points(_place(points, params), jacobian, shift, turn)
+
+
+def _compiled_points(
+    kernels: Any, landmarks: _Landmarks, params: FloatArray, offsets: FloatArray | None
+) -> Points:
+    batch, size = params.shape
+    points, shift = np.empty((batch, 21, 3)), np.zeros((batch, 21, 3))
+    jacobian, turn = np.zeros((batch, 21, 3, size)), np.empty((batch, NUM_JOINTS, 3, 3))
+    posedirs = _NO_POSEDIRS if landmarks.tip_posedirs is None else landmarks.tip_posedirs
+    kernels.pose(
+        *compiled.contiguous(params, *landmarks[:5], posedirs),
+        *compiled.contiguous(_NO_OFFSETS if offsets is None else offsets, _BONE_NUMBERS),
+        points, jacobian, shift, turn,
+    )  # fmt: skip
+    return Points(points, jacobian, None if offsets is None else shift, turn)
 
 
 def _turns(chain: _Chain) -> AnyArray:

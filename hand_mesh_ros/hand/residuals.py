@@ -14,15 +14,17 @@ all.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hand_mesh_ros.geometry.arrays import AnyArray, namespace
-from hand_mesh_ros.geometry.projection import project_arrays
+from hand_mesh_ros.geometry.arrays import AnyArray, eye, namespace, zeros
+from hand_mesh_ros.geometry.projection import CameraArrays, project_arrays
+from hand_mesh_ros.hand import compiled
 from hand_mesh_ros.hand.kinematics import HAND_POSE, Points
 from hand_mesh_ros.hand.landmarks import landmark_points
-from hand_mesh_ros.hand.model import HandModel
+from hand_mesh_ros.hand.model import FloatArray, HandModel
 from hand_mesh_ros.hand.observations import Problem
 
 # Joint limits yield like springs: one unit of cost at this excess, radians.
@@ -67,18 +69,16 @@ def residuals(model: HandModel, problem: Problem, params: AnyArray) -> Residuals
     absolute: list[Whitened] = []
     uv = None
     if problem.cameras is not None:
-        projected = project_arrays(problem.cameras, landmarks[:, None])
-        uv = projected.uv
-        whiten = problem.whiten
-        residual = (whiten @ (uv - problem.uv)[..., None])[..., 0]
-        seen = xp.astype((whiten[..., 0, 0] > 0) & projected.valid, params.dtype)
-        absolute.append(Whitened(residual, whiten @ projected.jacobian, seen))
+        kernels = compiled.kernels(landmarks)
+        see = _see if kernels is None else partial(_compiled_see, kernels)
+        uv, pixels, depth = see(problem.cameras, problem, landmarks)
+        absolute.append(pixels)
         if problem.depth is not None:
             weight = problem.depth_weight
             axis = problem.cameras.R[..., 2:3, :]  # of the optical axis, (B, V, 1, 3)
             absolute.append(
                 Whitened(
-                    ((projected.depth - problem.depth) * weight)[..., None],
+                    ((depth - problem.depth) * weight)[..., None],
                     weight[..., None, None] * axis[:, :, None],
                     xp.astype(weight > 0, params.dtype),
                 )
@@ -93,6 +93,33 @@ def residuals(model: HandModel, problem: Problem, params: AnyArray) -> Residuals
     return Residuals(params, found, uv, tuple(absolute), relative)
 
 
+def _see(
+    cameras: CameraArrays, problem: Problem, landmarks: AnyArray
+) -> tuple[AnyArray, Whitened, AnyArray]:
+    """Pixels (B, V, 21, 2) of landmarks, how they differ from those seen, depths (B, V, 21)."""
+    xp = namespace(landmarks)
+    projected = project_arrays(cameras, landmarks[:, None])
+    whiten = problem.whiten
+    residual = (whiten @ (projected.uv - problem.uv)[..., None])[..., 0]
+    seen = xp.astype((whiten[..., 0, 0] > 0) & projected.valid, landmarks.dtype)
+    pixels = Whitened(residual, whiten @ projected.jacobian, seen)
+    return projected.uv, pixels, projected.depth
+
+
+def _compiled_see(
+    kernels: Any, cameras: CameraArrays, problem: Problem, landmarks: FloatArray
+) -> tuple[FloatArray, Whitened, FloatArray]:
+    lead = (*cameras.limit.shape, 21)
+    fisheye = np.zeros(lead[:-1]) if cameras.fisheye is None else cameras.fisheye
+    uv, residual, jacobian = (np.empty((*lead, *end)) for end in ((2,), (2,), (2, 3)))
+    seen, depth = np.empty(lead), np.empty(lead)
+    kernels.view(
+        *compiled.contiguous(*cameras[:6], fisheye, landmarks, problem.uv, problem.whiten),
+        uv, residual, jacobian, seen, depth,
+    )  # fmt: skip
+    return uv, Whitened(residual, jacobian, seen), depth
+
+
 def normal_equations(
     problem: Problem, r: Residuals, cutoff: AnyArray, scale: AnyArray
 ) -> Normal:
@@ -101,31 +128,63 @@ def normal_equations(
     ``scale`` (B,) multiplies every sigma: above 1 while a hand is far from what was seen, when
     neither outliers can be told nor fine details are worth leaving the prior for.
     """
+    kernels = compiled.kernels(r.params)
+    if kernels is not None:
+        return _compiled_normal_equations(kernels, problem, r, cutoff, scale)
     xp = namespace(r.params)
     batch = len(r.params)
-    information = None  # (B, 21, 3, 3) at the landmarks
-    pull = None  # (B, 21, 3)
-    cost = 0.0 * scale
+    information = zeros((batch, 21, 3, 3), r.params)  # at the landmarks
+    pull = zeros((batch, 21, 3), r.params)
+    away = r.params - problem.prior_mean
+    H, g = problem.prior_precision, _times(problem.prior_precision, away)
+    cost = 0.5 * xp.sum(g * away, axis=-1)
     for part in r.absolute:
         weight, loss = _mixture(part, cutoff, scale)
         J = xp.reshape(part.jacobian, (batch, -1, 21, *part.jacobian.shape[-2:]))
         e = xp.reshape(part.residual, (batch, -1, 21, part.residual.shape[-1]))
         Jt = xp.matrix_transpose(J) * xp.reshape(weight, (batch, -1, 21))[..., None, None]
-        info, force = xp.sum(Jt @ J, axis=1), xp.sum(Jt @ e[..., None], axis=1)[..., 0]
-        information = info if information is None else information + info
-        pull = force if pull is None else pull + force
+        information = information + xp.sum(Jt @ J, axis=1)
+        pull = pull + xp.sum(Jt @ e[..., None], axis=1)[..., 0]
         cost = cost + loss
-    H, g = problem.prior_precision, _times(problem.prior_precision, r.params - problem.prior_mean)
-    cost = cost + 0.5 * xp.sum(g * (r.params - problem.prior_mean), axis=-1)
-    J = xp.reshape(r.landmarks.jacobian, (batch, 63, -1))
-    if information is not None:
-        IJ = xp.reshape(information @ r.landmarks.jacobian, (batch, 63, -1))
-        H = H + xp.matrix_transpose(J) @ IJ
-        g = g + _times(xp.matrix_transpose(J), xp.reshape(pull, (batch, 63)))
     if r.relative is not None:
-        H, g, loss = _relative(problem, r, cutoff, scale, H, g)
+        precision, force, common, loss = _relative(problem, r, cutoff, scale)
+        information = information + precision[..., None, None] * eye(3, precision)
+        pull = pull + force
         cost = cost + loss
+        H = H - xp.matrix_transpose(common) @ common
+    J = r.landmarks.jacobian
+    IJ = xp.reshape(information @ J, (batch, 63, -1))
+    Jt = xp.matrix_transpose(xp.reshape(J, (batch, 63, -1)))
+    H = H + Jt @ IJ
+    g = g + _times(Jt, xp.reshape(pull, (batch, 63)))
     return _with_limits(problem, r.params, H, g, cost)
+
+
+def _compiled_normal_equations(
+    kernels: Any, problem: Problem, r: Residuals, cutoff: FloatArray, scale: FloatArray
+) -> Normal:
+    batch, size = r.params.shape
+    sets = 0 if r.relative is None else r.relative.shape[1]
+    information, pull = np.zeros((batch, 21, 3, 3)), np.zeros((batch, 21, 3))
+    common, cost = np.zeros((batch, sets, 3, size)), np.zeros(batch)
+    H, g = np.empty((batch, size, size)), np.empty((batch, size))
+    robust = compiled.contiguous(cutoff, scale)
+    for part in r.absolute:
+        lead = (batch, -1, 21)
+        residual = part.residual.reshape(*lead, part.residual.shape[-1])
+        jacobian = part.jacobian.reshape(*lead, *part.jacobian.shape[-2:])
+        told = compiled.contiguous(residual, jacobian, part.seen.reshape(lead))
+        kernels.gather(*told, *robust, information, pull, cost)
+    (J,) = compiled.contiguous(r.landmarks.jacobian)
+    if r.relative is not None:
+        told = compiled.contiguous(r.relative, problem.relative_weight)
+        kernels.gather_relative(*told, J, *robust, information, pull, cost, common)
+    prior = problem.prior_mean, problem.prior_precision, problem.lower, problem.upper
+    kernels.assemble(
+        J, information, pull, common, *compiled.contiguous(r.params, *prior), LIMIT_SIGMA,
+        H, g, cost,
+    )  # fmt: skip
+    return Normal(H, g, cost)
 
 
 def _mixture(part: Whitened, cutoff: AnyArray, scale: AnyArray) -> tuple[AnyArray, AnyArray]:
@@ -149,41 +208,34 @@ def _softplus(x: AnyArray) -> AnyArray:
 
 
 def _relative(
-    problem: Problem, r: Residuals, cutoff: AnyArray, scale: AnyArray, H: AnyArray, g: AnyArray
-) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """Add the sets of points that are known up to a common shift.
+    problem: Problem, r: Residuals, cutoff: AnyArray, scale: AnyArray
+) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
+    """Of the sets of points that are known up to a common shift: what to add to the landmarks'
 
-    The best shift is the weighted mean of the differences; eliminating it (Schur complement) takes
-    a rank-3 term a^T a / sum(w) from the information that the points would have had.
+    information (B, 21) and pull (B, 21, 3), what to take from H, and the cost (B,). The best
+    shift is the weighted mean of the differences; eliminating it (Schur complement) takes a
+    rank-3 term a^T a / sum(w) from the information that the points would have had.
     """
-    xp = namespace(H)
+    xp = namespace(r.params)
     batch, sets = r.relative.shape[:2]
     precision = problem.relative_weight**2
     mean = _mean(r.relative, precision)
     first = Whitened(
         (r.relative - mean[:, :, None]) * problem.relative_weight[..., None],
         None,
-        xp.astype(precision > 0, H.dtype),
+        xp.astype(precision > 0, r.params.dtype),
     )
     weight, loss = _mixture(first, cutoff, scale)
     precision = precision * weight
     mean = _mean(r.relative, precision)
-    J = r.landmarks.jacobian
-    total = xp.sum(precision, axis=1)
-    H = H + xp.matrix_transpose(xp.reshape(J, (batch, 63, -1))) @ xp.reshape(
-        total[..., None, None] * J, (batch, 63, -1)
-    )
     force = precision[..., None] * (r.relative - mean[:, :, None])
-    J63 = xp.reshape(J, (batch, 63, -1))
-    summed = xp.reshape(xp.sum(force, axis=1), (batch, 63))
-    g = g + _times(xp.matrix_transpose(J63), summed)
     # (B, M, 21) @ (B, 21, 3 * 61): the weighted sum of the landmarks' Jacobians, a set each.
-    a = precision @ xp.reshape(J, (batch, 21, -1))
+    a = precision @ xp.reshape(r.landmarks.jacobian, (batch, 21, -1))
     a = xp.reshape(a, (batch, sets, 3, -1))
     norm = xp.sum(precision, axis=-1)
     norm = xp.where(norm > 0, norm, xp.ones_like(norm))
     a = xp.reshape(a / xp.sqrt(norm)[..., None, None], (batch, 3 * sets, -1))
-    return H - xp.matrix_transpose(a) @ a, g, loss
+    return xp.sum(precision, axis=1), xp.sum(force, axis=1), a, loss
 
 
 def _mean(differences: AnyArray, precision: AnyArray) -> AnyArray:
