@@ -20,7 +20,7 @@ AnyArray = Any
 # NumPy 2.1 has the standard's names itself; a hand is small enough for the wrappers to count.
 _NUMPY: Any = np if np.lib.NumpyVersion(np.__version__) >= "2.1.0" else compat_numpy
 
-__all__ = ["AnyArray", "eye", "like", "namespace", "zeros"]
+__all__ = ["AnyArray", "eye", "inverse_spd", "like", "namespace", "solve_spd", "zeros"]
 
 
 def namespace(array: AnyArray) -> Any:
@@ -49,3 +49,25 @@ def like(values: Any, reference: AnyArray) -> AnyArray:
     if str(getattr(values, "dtype", "")).endswith("bool"):
         return xp.asarray(values, device=_device(reference))
     return xp.asarray(values, dtype=reference.dtype, device=_device(reference))
+
+
+def solve_spd(matrices: AnyArray, vectors: AnyArray) -> AnyArray:
+    """Solutions (B, n) with positive definite matrices (B, n, n) and vectors (B, n)."""
+    if not isinstance(matrices, np.ndarray):
+        import torch
+
+        factor, failed = torch.linalg.cholesky_ex(matrices)
+        if not bool(failed.any()):
+            return torch.cholesky_solve(vectors[..., None], factor)[..., 0]
+    return namespace(matrices).linalg.solve(matrices, vectors[..., None])[..., 0]
+
+
+def inverse_spd(matrices: AnyArray) -> AnyArray:
+    """Inverses (B, n, n) of positive definite matrices (B, n, n)."""
+    if not isinstance(matrices, np.ndarray):
+        import torch
+
+        factor, failed = torch.linalg.cholesky_ex(matrices)
+        if not bool(failed.any()):
+            return torch.cholesky_inverse(factor)
+    return namespace(matrices).linalg.inv(matrices)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def _load() -> SimpleNamespace | None:
     except ImportError:
         _LOG.info("Numba is not installed: single hands are solved without compiled loops")
         return None
-    if numba.config.DISABLE_JIT:
+    if getattr(numba.config, "DISABLE_JIT", 0):
         return None
     began = time.monotonic()
     notice = threading.Timer(
@@ -101,16 +101,16 @@ def jit(reads: tuple[int, ...], writes: tuple[int, ...]) -> Callable[[_Function]
         return types.Array(types.float64, size, "C", readonly) if size else types.float64
 
     arguments = [array(n, True) for n in reads] + [array(n, False) for n in writes]
-    options = {"nogil": True, "error_model": "numpy"}
+    signature = types.boolean(*arguments)
 
     def compiled(function: _Function) -> _Function:
-        signature = types.boolean(*arguments)
+        made: Any
         try:
-            made: _Function = numba.njit(signature, cache=True, **options)(function)
+            made = numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
         except RuntimeError as error:
             # No folder that Numba may write to.
             _LOG.warning("the compiled solver cannot be kept on disk: %s", error)
-            made = numba.njit(signature, **options)(function)
-        return made
+            made = numba.njit(signature, nogil=True, error_model="numpy")(function)
+        return cast(_Function, made)
 
     return compiled

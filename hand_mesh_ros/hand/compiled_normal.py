@@ -232,27 +232,32 @@ def inverse_spd(H: Array, inverse: Array) -> bool:
     """Fill the inverses (B, P, P) of H (B, P, P). False if an H is not positive definite."""
     batch, size = H.shape[:2]
     U, scale = np.empty((size, size)), np.empty(size)
-    T = np.zeros((size, size))
+    W = np.empty((size, size))
     for b in range(batch):
         if not _factor(H[b], 0.0, U, scale):
             return False
-        # T = U^-1, upper, by rows from the last: U[r, r] T[r] = e_r - sum_c U[r, c] T[c].
-        for r in range(size - 1, -1, -1):
-            for j in range(r, size):
-                T[r, j] = 0.0
-            T[r, r] = 1.0
-            for c in range(r + 1, size):
-                share = U[r, c]
+        # W = U^-T, lower, row by row: U[r, r] W[r] = e_r - sum over c < r of U[c, r] W[c].
+        for r in range(size):
+            W[r] = 0.0
+            for c in range(r):
+                share = U[c, r]
                 if share != 0.0:
-                    for j in range(c, size):
-                        T[r, j] -= share * T[c, j]
-            for j in range(r, size):
-                T[r, j] /= U[r, r]
-        # T T^T, of which row r begins at column r.
+                    for j in range(c + 1):
+                        W[r, j] -= share * W[c, j]
+            for j in range(r):
+                W[r, j] /= U[r, r]
+            W[r, r] = 1 / U[r, r]
+        # W^T W, upper, whose row r has nothing right of column r.
+        V = inverse[b]
+        V[:] = 0.0
+        for r in range(size):
+            for i in range(r + 1):
+                share = W[r, i]
+                if share != 0.0:
+                    for j in range(i, r + 1):
+                        V[i, j] += share * W[r, j]
         for r in range(size):
             for c in range(r, size):
-                total = 0.0
-                for j in range(c, size):
-                    total += T[r, j] * T[c, j]
-                inverse[b, r, c] = inverse[b, c, r] = scale[r] * total * scale[c]
+                V[r, c] *= scale[r] * scale[c]
+                V[c, r] = V[r, c]
     return True

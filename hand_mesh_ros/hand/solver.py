@@ -15,12 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.geometry.arrays import AnyArray, eye, like, namespace
-from hand_mesh_ros.geometry.rotations import left_jacobian
+from hand_mesh_ros.geometry.arrays import (
+    AnyArray,
+    eye,
+    inverse_spd,
+    like,
+    namespace,
+    solve_spd,
+)
+from hand_mesh_ros.hand import compiled
 from hand_mesh_ros.hand.kinematics import (
     BETAS,
     GLOBAL_ORIENT,
     NUM_PARAMS,
+    joints_and_jacobian,
 )
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import Observation, Prior, Problem, pack
@@ -161,13 +169,13 @@ def solve(
             done.append(state.rows(ready))
             state.keep(~ready)
     if not done:
-        here, converged = state.here, state.converged
+        here, normal, converged = state.here, state.normal(), state.converged
     else:
         params, converged = xp.zeros_like(starts), one < 0
         for rows, found, settled in (*done, state.rows(one[: len(state.converged)] > 0)):
             params[rows], converged[rows] = found, settled
         here = residuals(model, problem, params)
-    normal = normal_equations(problem, here, options.cutoff * one, one)
+        normal = normal_equations(problem, here, options.cutoff * one, one)
     return _finished(model, problem, here, normal, iteration, converged, options)
 
 
@@ -225,6 +233,14 @@ class _State:
             better, xp.maximum(self._damping / 10, 1e-7 * one), self._damping * 8
         )
 
+    def normal(self) -> Normal:
+        """The normal equations here, with the sigmas and the cutoff that were asked for."""
+        xp = namespace(self._scale)
+        one, cutoff = xp.ones_like(self._scale), self._options.cutoff
+        if bool(xp.all((self._scale == 1) & (self._cutoff == cutoff))):
+            return self._normal
+        return normal_equations(self._problem, self.here, cutoff * one, one)
+
     def rows(self, which: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
         """Places in the batch, parameters and convergence of some of the hands."""
         return self._rows[which], self.here.params[which], self.converged[which]
@@ -272,14 +288,33 @@ def _step(normal: Normal, damping: AnyArray) -> tuple[AnyArray, AnyArray]:
 
     Solved in double precision, after scaling the unknowns alike.
     """
+    kernels = compiled.kernels(damping)
+    if kernels is not None:
+        step = np.empty_like(normal.g)
+        if kernels.solve_spd(normal.H, normal.g, damping, step):
+            return -step, 0.5 * np.sum(step * normal.g, axis=-1)
     xp = namespace(damping)
     H, g = xp.astype(normal.H, xp.float64), xp.astype(normal.g, xp.float64)
     scale = 1 / xp.sqrt(xp.linalg.diagonal(H))
     scaled = H * scale[:, :, None] * scale[:, None, :]
     scaled = scaled + xp.astype(damping, xp.float64)[:, None, None] * eye(NUM_PARAMS, scaled)
-    step = -scale * xp.linalg.solve(scaled, (scale * g)[..., None])[..., 0]
+    step = -scale * solve_spd(scaled, scale * g)
     gain = -0.5 * xp.sum(step * g, axis=-1)
     return xp.astype(step, damping.dtype), xp.astype(gain, damping.dtype)
+
+
+def _covariance(normal: Normal) -> AnyArray:
+    """The inverses (B, 61, 61) of the normal matrices, by way of double precision."""
+    kernels = compiled.kernels(normal.H)
+    if kernels is not None:
+        inverse = np.empty_like(normal.H)
+        if kernels.inverse_spd(normal.H, inverse):
+            return inverse
+    xp = namespace(normal.H)
+    H = xp.astype(normal.H, xp.float64)
+    scale = 1 / xp.sqrt(xp.linalg.diagonal(H))
+    each = scale[:, :, None] * scale[:, None, :]
+    return xp.astype(inverse_spd(H * each) * each, normal.H.dtype)
 
 
 def _wrapped(params: AnyArray) -> AnyArray:
@@ -314,14 +349,15 @@ def _finished(
     options: SolverOptions,
 ) -> Fits:
     xp = namespace(here.params)
-    H = xp.astype(normal.H, xp.float64)
-    scale = 1 / xp.sqrt(xp.linalg.diagonal(H))
-    inverse = xp.linalg.inv(H * scale[:, :, None] * scale[:, None, :])
-    covariance = inverse * scale[:, :, None] * scale[:, None, :]
-    covariance = xp.astype(covariance, here.params.dtype)
-    joints, J = here.landmarks.joints()
+    covariance = _covariance(normal)
+    if compiled.kernels(here.params) is None:
+        joints, J = here.landmarks.joints()
+    else:
+        joints, J = joints_and_jacobian(model, here.params)
+    rows = xp.reshape(J, (len(J), -1, J.shape[-1]))
+    propagated = xp.reshape(rows @ covariance, J.shape) @ xp.matrix_transpose(J)
     # Wrist pose: position is joint 0; a change of the axis-angle turns by the left Jacobian.
-    turn = left_jacobian(here.params[:, GLOBAL_ORIENT])
+    turn = here.landmarks.turn[:, 0]
     none = 0 * J[:, 0, :, 3:]
     W = xp.concat([J[:, 0], xp.concat([turn, none], axis=-1)], axis=1)
     chi2, dof = _inliers(here, options.cutoff)
@@ -333,7 +369,7 @@ def _finished(
         params=here.params,
         covariance=covariance,
         joints=joints,
-        joint_covariance=J @ covariance[:, None] @ xp.matrix_transpose(J),
+        joint_covariance=propagated,
         wrist_covariance=W @ covariance @ xp.matrix_transpose(W),
         residual_px=_pixel_errors(problem, here),
         cost=normal.cost,
