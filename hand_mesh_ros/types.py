@@ -65,13 +65,15 @@ class Frame:
     """One image of one camera, (H, W, 3) uint8 RGB, with its capture time in nanoseconds.
 
     ``depth`` (H, W), of the same pixels, is metres along the optical axis; 0, NaN and infinity
-    say that it is unknown. None without a depth camera.
+    say that it is unknown. None without a depth camera. ``observed``: what an edge node saw, in
+    place of an image, which is empty (0, 0, 3) then.
     """
 
     camera: Camera
     stamp_ns: int
     image: ImageArray
     depth: DepthArray | None = None
+    observed: tuple[View, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,12 +175,18 @@ class HandEstimate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackedHand:
-    """A hand with an identity: ``track_id`` is unique in a session and never used again."""
+    """A hand with an identity: ``track_id`` is unique in a session and never used again.
+
+    ``extrapolated``: the motion so far says that the hand is there, no view does; either because
+    none saw it (it has no views then), or because it is told ``ahead`` seconds past the set's
+    stamp, which remains the capture time.
+    """
 
     track_id: int
     estimate: HandEstimate
     age: int = 1
     extrapolated: bool = False
+    ahead: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +194,8 @@ class HandSet:
     """The pipeline's answer to one frame set.
 
     ``views`` are the names of the set's cameras in configuration order; ``observed[i]`` are the
-    views that ``hands[i]`` was made from, ``unmatched`` the views that made no hand.
+    views that ``hands[i]`` was made from (none, if it is extrapolated), ``unmatched`` the views
+    that made no hand.
     """
 
     stamp_ns: int
