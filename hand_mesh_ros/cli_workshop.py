@@ -80,3 +80,55 @@ def bench_solver_command(
     (out / "solver.json").write_text(json.dumps(figures, indent=2) + "\n")
     print_report({"source": "bench solver", **figures})
     typer.echo(f"wrote {out}/solver.json")
+
+
+# What the parts of `hand-mesh bench cell` are, each a function measure(progress) -> figures.
+_CELL_PARTS = {
+    "sync": "hand_mesh_ros.evaluation.bench_sync",
+    "crossing": "hand_mesh_ros.evaluation.bench_crossing",
+    "calibration": "hand_mesh_ros.evaluation.bench_calibration",
+    "publish": "hand_mesh_ros.ros.bench_publish",
+    "throughput": "hand_mesh_ros.ros.bench_throughput",
+}
+
+
+@bench_app.command(
+    "cell",
+    epilog="Examples: hand-mesh bench cell   |   hand-mesh bench cell sync publish   |   "
+    "hand-mesh bench cell --recordings ../shared/data",
+)
+def bench_cell_command(
+    parts: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(_CELL_PARTS)}; default: all.")
+    ] = None,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder with four-cameras, which calibration needs.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for cell.json.")] = Path("out/bench"),
+) -> None:
+    """Frame sets, publishing, end-to-end rate, cell calibration and crossing hands.
+
+    Figures of parts that are not run stay as they are in the file.
+    """
+    import importlib
+
+    if unknown := [part for part in parts or () if part not in _CELL_PARTS]:
+        fail(f"there is no part {unknown[0]!r}; choose from {', '.join(_CELL_PARTS)}")
+    chosen = parts or [p for p in _CELL_PARTS if p != "calibration" or recordings is not None]
+    if "calibration" in chosen and recordings is None:
+        fail("calibration is measured on a recording: give --recordings, the folder of four-cameras")
+    figures: dict[str, float] = {}
+    for part in chosen:
+        measure = importlib.import_module(_CELL_PARTS[part]).measure
+        with progress_bar(f"bench cell: {part}") as report:
+            if part == "calibration":
+                found = measure(report, recordings)
+            else:
+                found = measure(report)
+        print_report({"source": f"bench cell: {part}", **found})
+        figures |= found
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "cell.json"
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(before | figures, indent=2) + "\n")
+    typer.echo(f"wrote {path}")

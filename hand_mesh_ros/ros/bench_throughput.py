@@ -1,0 +1,172 @@
+"""How many frame sets a second the whole node makes hands of, and how old these are.
+
+Four raw cameras of 1280x720 at 30 Hz in a process of their own, `hand_mesh_node` in another, and
+this one listening to hands, TF and markers: all on the same cores, over DDS.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from hand_mesh_ros.ros.bench_player import draw
+from hand_mesh_ros.ros.environment import child_environment
+from hand_mesh_ros.types import Side
+
+Progress = Callable[[int, int, str], None]
+_CAMERAS, _WIDTH, _HEIGHT, _RATE = 4, 1280, 720, 30.0
+_SETS, _WARM_UP, _SECONDS = 20, 5.0, 15.0
+_NODES = {
+    "": "hand_mesh_ros.ros.hand_mesh_node",
+    # Every image searched whole, every landmark triangulated by itself.
+    "naive_": "hand_mesh_ros.ros.bench_naive_node",
+}
+
+
+def measure(report: Progress) -> dict[str, float]:
+    """Sets a second, latency and shares, for one and two hands, and for the naive way."""
+    runs: list[tuple[str, tuple[Side, ...], str]] = [
+        ("", ("right",), ""),
+        ("naive_", ("right",), ""),
+        ("", ("right", "left"), "_two_hands"),
+    ]
+    found: dict[str, float] = {}
+    for number, (way, hands, suffix) in enumerate(runs):
+        report(number, len(runs), f"{way.rstrip('_') or 'node'}, {len(hands)} hand(s): drawing")
+        with tempfile.TemporaryDirectory() as folder:
+            draw(Path(folder), _CAMERAS, hands, _SETS, _WIDTH, _HEIGHT)
+            report(number, len(runs), f"{way.rstrip('_') or 'node'}, {len(hands)} hand(s): playing")
+            run = _run(Path(folder), _NODES[way], len(hands))
+        if way:
+            found["naive_sets_per_s"] = run["sets_per_s"]
+            found["naive_latency_ms"] = run["latency_ms"]
+        else:
+            found |= {f"cell_{name}{suffix}": value for name, value in run.items()}
+    return found
+
+
+def _run(folder: Path, module: str, hands: int) -> dict[str, float]:
+    import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.executors import SingleThreadedExecutor
+    from tf2_msgs.msg import TFMessage
+    from visualization_msgs.msg import MarkerArray
+
+    from hand_mesh_ros.msg import HandArray
+
+    domain = random.SystemRandom().randrange(1, 100)
+    names = [f"camera_{i}" for i in range(_CAMERAS)]
+    parameters = {
+        "cameras": names,
+        "output_frame": "world",
+        "max_hands": hands,
+    }
+    file = folder / "parameters.yaml"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
+    environment = child_environment(domain)
+    os.environ.update({k: v for k, v in environment.items() if k.startswith(("ROS_", "FAST"))})
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    node = rclpy.create_node("bench", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    heard: dict[str, list[Any]] = {"hands": [], "tf": [], "markers": [], "diagnostics": []}
+    for topic, kind, key in (
+        ("/hand_mesh_node/hands", HandArray, "hands"),
+        ("/tf", TFMessage, "tf"),
+        ("/hand_mesh_node/markers", MarkerArray, "markers"),
+        ("/diagnostics", DiagnosticArray, "diagnostics"),
+    ):
+        node.create_subscription(kind, topic, heard[key].append, 10)
+
+    def spin(seconds: float, done: Callable[[], bool] = lambda: False) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not done():
+            executor.spin_once(timeout_sec=0.05)
+
+    with ExitStack() as running, (folder / "log").open("wb") as log:
+        commands = {
+            "node": [module, "--ros-args", "--params-file", str(file)],
+            "player": ["hand_mesh_ros.ros.bench_player", str(folder), str(_RATE)],
+        }
+        processes = {
+            name: subprocess.Popen(
+                [sys.executable, "-m", *command], env=environment, stdout=log, stderr=log
+            )
+            for name, command in commands.items()
+        }
+        for process in processes.values():
+            running.callback(_end, process)
+        spin(90, lambda: sum(bool(m.hands) for m in heard["hands"]) > 5 or _ended(processes))
+        if _ended(processes):
+            raise RuntimeError(f"a process of the bench ended:\n{(folder / 'log').read_text()}")
+        spin(_WARM_UP)
+        for messages in heard.values():
+            messages.clear()
+        before = {name: _cpu_seconds(process.pid) for name, process in processes.items()}
+        begin = time.monotonic()
+        spin(_SECONDS)
+        wall = time.monotonic() - begin
+        after = {name: _cpu_seconds(process.pid) for name, process in processes.items()}
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+    full = [m for m in heard["hands"] if len(m.hands) >= hands]
+    found = {
+        "sets_per_s": len(full) / wall,
+        "latency_ms": 1e3 * float(np.median([m.latency for m in full])) if full else np.nan,
+        "tf_per_s": len(heard["tf"]) / wall,
+        "markers_per_s": len(heard["markers"]) / wall,
+        "views_mean": float(np.mean([bin(h.view_mask).count("1") for m in full for h in m.hands]))
+        if full
+        else np.nan,
+        **{f"{name}_cpu_percent": 100 * (after[name] - before[name]) / wall for name in after},
+        **_stages(heard["diagnostics"]),
+    }
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def _stages(messages: list[Any]) -> dict[str, float]:
+    """Milliseconds of each stage, medians over the diagnostics."""
+    found: dict[str, list[float]] = {}
+    for message in messages:
+        for status in message.status:
+            for pair in status.values:
+                if status.name.endswith("pipeline") and pair.key.endswith(" (ms)"):
+                    key = pair.key.removesuffix(" (ms)").replace(" ", "_")
+                    found.setdefault(f"{key}_ms", []).append(float(pair.value))
+    return {name: float(np.median(values)) for name, values in found.items()}
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU seconds that a process and its threads have used so far; NaN where that is not told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _ended(processes: Mapping[str, subprocess.Popen[bytes]]) -> bool:
+    return any(process.poll() is not None for process in processes.values())
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
