@@ -72,7 +72,12 @@ def _load() -> SimpleNamespace | None:
     notice.daemon = True
     notice.start()
     try:
-        from hand_mesh_ros.hand import compiled_normal, compiled_points, compiled_views
+        from hand_mesh_ros.hand import (
+            compiled_loop,
+            compiled_normal,
+            compiled_points,
+            compiled_views,
+        )
     finally:
         notice.cancel()
     if (took := time.monotonic() - began) > _SLOW:
@@ -83,7 +88,7 @@ def _load() -> SimpleNamespace | None:
         gather=compiled_normal.gather,
         gather_relative=compiled_normal.gather_relative,
         assemble=compiled_normal.assemble,
-        solve_spd=compiled_normal.solve_spd,
+        iterate=compiled_loop.iterate,
         inverse_spd=compiled_normal.inverse_spd,
     )
 

@@ -85,7 +85,7 @@ def view(
     t: Array,
     A: Array,
     c: Array,
-    k: Array,  # (12, B, V), or (5, B, V)
+    k: Array,  # (B, V, 12), or (B, V, 5)
     limit: Array,
     fisheye: Array,  # (B, V) 1 or 0
     points: Array,  # (B, 21, 3)
@@ -103,8 +103,7 @@ def view(
     for b in range(R.shape[0]):
         for v in range(R.shape[1]):
             kk = np.zeros(12)
-            for i in range(len(k)):
-                kk[i] = k[i, b, v]
+            kk[: k.shape[2]] = k[b, v]
             for p in range(points.shape[1]):
                 for i in range(3):
                     local[i] = t[b, v, i]

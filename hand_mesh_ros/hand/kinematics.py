@@ -177,10 +177,10 @@ def points_and_jacobian(
     rigidly by k. The left Jacobian of SO(3) turns a change of axis-angle into w.
     """
     params = _checked(params)
-    landmarks = _landmarks(model, params)
     kernels = compiled.kernels(params)
     if kernels is not None:
-        return _compiled_points(kernels, landmarks, params, offsets)
+        return _compiled_points(kernels, model, params, offsets)
+    landmarks = _landmarks(model, params)
     chain = _chain(landmarks, params)
     carried = _carried_tips(landmarks, chain, params)
     points = _openpose(chain.posed, _blend(landmarks.tip_weights, carried))
@@ -201,16 +201,24 @@ def points_and_jacobian(
     return Points(_place(points, params), jacobian, shift, turn)
 
 
+def compiled_model(
+    model: HandModel, reference: FloatArray, offsets: FloatArray | None = None
+) -> list[FloatArray]:
+    """What `compiled_points.pose` reads of a model, with ``offsets`` as `points_and_jacobian`."""
+    landmarks = _landmarks(model, reference)
+    posedirs = _NO_POSEDIRS if landmarks.tip_posedirs is None else landmarks.tip_posedirs
+    offsets = _NO_OFFSETS if offsets is None else offsets
+    return compiled.contiguous(*landmarks[:5], posedirs, offsets, _BONE_NUMBERS)
+
+
 def _compiled_points(
-    kernels: Any, landmarks: _Landmarks, params: FloatArray, offsets: FloatArray | None
+    kernels: Any, model: HandModel, params: FloatArray, offsets: FloatArray | None
 ) -> Points:
     batch, size = params.shape
     points, shift = np.empty((batch, 21, 3)), np.zeros((batch, 21, 3))
     jacobian, turn = np.zeros((batch, 21, 3, size)), np.empty((batch, NUM_JOINTS, 3, 3))
-    posedirs = _NO_POSEDIRS if landmarks.tip_posedirs is None else landmarks.tip_posedirs
     kernels.pose(
-        *compiled.contiguous(params, *landmarks[:5], posedirs),
-        *compiled.contiguous(_NO_OFFSETS if offsets is None else offsets, _BONE_NUMBERS),
+        *compiled.contiguous(params), *compiled_model(model, params, offsets),
         points, jacobian, shift, turn,
     )  # fmt: skip
     return Points(points, jacobian, None if offsets is None else shift, turn)
@@ -276,22 +284,20 @@ def _shape_jacobian(landmarks: _Landmarks, chain: _Chain) -> AnyArray:
     return _openpose(d_joints, xp.einsum("pk,bpkis->bpis", landmarks.tip_weights, d_carried))
 
 
-def _kind(reference: AnyArray) -> str:
-    """Names the namespace, precision and device of an array, as a key for caches."""
-    if isinstance(reference, np.ndarray):
-        return str(reference.dtype)
-    return f"{reference.dtype} {reference.device}"
+def _kind(reference: AnyArray) -> tuple[Any, Any]:
+    """Namespace, precision and device of an array, as a key for caches."""
+    return reference.dtype, None if isinstance(reference, np.ndarray) else reference.device
 
 
 class _Constants:
     """Model constants as arrays of one kind, made once a model and kind."""
 
     def __init__(self) -> None:
-        self._made: WeakKeyDictionary[HandModel, dict[str, Any]] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[HandModel, dict[Any, Any]] = WeakKeyDictionary()
 
     def get(self, model: HandModel, name: str, make: Any, reference: AnyArray) -> Any:
         made = self._made.setdefault(model, {})
-        key = f"{name} {_kind(reference)}"
+        key = name, _kind(reference)
         if key not in made:
             values = make(model)
             made[key] = type(values)(

@@ -110,14 +110,27 @@ def _compiled_see(
     kernels: Any, cameras: CameraArrays, problem: Problem, landmarks: FloatArray
 ) -> tuple[FloatArray, Whitened, FloatArray]:
     lead = (*cameras.limit.shape, 21)
-    fisheye = np.zeros(lead[:-1]) if cameras.fisheye is None else cameras.fisheye
     uv, residual, jacobian = (np.empty((*lead, *end)) for end in ((2,), (2,), (2, 3)))
     seen, depth = np.empty(lead), np.empty(lead)
     kernels.view(
-        *compiled.contiguous(*cameras[:6], fisheye, landmarks, problem.uv, problem.whiten),
+        *compiled_cameras(cameras), *compiled.contiguous(landmarks, problem.uv, problem.whiten),
         uv, residual, jacobian, seen, depth,
     )  # fmt: skip
     return uv, Whitened(residual, jacobian, seen), depth
+
+
+def compiled_cameras(cameras: CameraArrays) -> list[FloatArray]:
+    """What `compiled_views.view` reads of cameras (B, V)."""
+    fisheye = np.zeros(cameras.limit.shape) if cameras.fisheye is None else cameras.fisheye
+    k = np.moveaxis(cameras.k, 0, -1)
+    return compiled.contiguous(*cameras[:4], k, cameras.limit, fisheye)
+
+
+def no_cameras(batch: int) -> CameraArrays:
+    """Cameras (B, 0): of hands that no camera sees."""
+    shapes = ((3, 3), (3,), (2, 2), (2,))
+    R, t, A, c = (np.zeros((batch, 0, *shape)) for shape in shapes)
+    return CameraArrays(R, t, A, c, np.zeros((5, batch, 0)), np.zeros((batch, 0)), None)
 
 
 def normal_equations(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,21 @@ from hand_mesh_ros.hand.kinematics import (
     BETAS,
     GLOBAL_ORIENT,
     NUM_PARAMS,
+    compiled_model,
     joints_and_jacobian,
 )
+from hand_mesh_ros.hand.landmarks import offsets_of
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import Observation, Prior, Problem, pack
-from hand_mesh_ros.hand.residuals import Normal, Residuals, normal_equations, residuals
+from hand_mesh_ros.hand.residuals import (
+    LIMIT_SIGMA,
+    Normal,
+    Residuals,
+    compiled_cameras,
+    no_cameras,
+    normal_equations,
+    residuals,
+)
 
 Array = NDArray[np.float64]
 
@@ -156,9 +166,33 @@ def solve(
         raise ValueError(f"starts have shape {tuple(starts.shape)}, expected (B, {NUM_PARAMS})")
     if not bool(xp.all(xp.isfinite(starts))):
         raise ValueError("starts are not finite")
+    kernels = compiled.kernels(starts)
+    found = None if kernels is None else _compiled_loop(kernels, model, problem, starts, options)
+    if found is None:
+        found = _loop(model, problem, starts, options)
     one = xp.ones_like(starts[:, 0])
+    here = found.here or residuals(model, problem, found.params)
+    normal = found.normal or normal_equations(problem, here, options.cutoff * one, one)
+    return _finished(model, problem, here, normal, found, options)
+
+
+class _Found(NamedTuple):
+    """Where the iteration ended, and what is known of that place already."""
+
+    params: AnyArray  # (B, 61)
+    converged: AnyArray  # (B,)
+    iterations: int
+    here: Residuals | None = None
+    normal: Normal | None = None
+
+
+def _loop(
+    model: HandModel, problem: Problem, starts: AnyArray, options: SolverOptions
+) -> _Found:
+    xp = namespace(starts)
     state = _State(model, problem, starts, options)
-    done, iteration = [], 0
+    params, converged = xp.zeros_like(starts), starts[:, 0] * 0 < 0
+    iteration = 0
     for iteration in range(1, options.max_iterations + 1):  # noqa: B007
         state.advance()
         ready = state.converged
@@ -166,17 +200,41 @@ def solve(
             break
         if iteration % _COMPRESS_EVERY == 0 and len(ready) >= 4 * int(xp.sum(~ready)):
             # A few stragglers must not make the whole batch go on.
-            done.append(state.rows(ready))
+            state.leave(params, converged, ready)
             state.keep(~ready)
-    if not done:
-        here, normal, converged = state.here, state.normal(), state.converged
-    else:
-        params, converged = xp.zeros_like(starts), one < 0
-        for rows, found, settled in (*done, state.rows(one[: len(state.converged)] > 0)):
-            params[rows], converged[rows] = found, settled
-        here = residuals(model, problem, params)
-        normal = normal_equations(problem, here, options.cutoff * one, one)
-    return _finished(model, problem, here, normal, iteration, converged, options)
+    if len(state.converged) == len(starts):
+        return _Found(
+            state.here.params, state.converged, iteration, state.here, state.settled_normal()
+        )
+    state.leave(params, converged, state.converged | ~state.converged)
+    return _Found(params, converged, iteration)
+
+
+def _compiled_loop(
+    kernels: Any, model: HandModel, problem: Problem, starts: Array, options: SolverOptions
+) -> _Found | None:
+    """`_loop`, a hand at a time; None where it takes the more patient solution of `_step`."""
+    batch = len(starts)
+    cameras = compiled_cameras(problem.cameras or no_cameras(batch))
+    seen_at = [
+        np.zeros((batch, 0, 21, *end)) if value is None else value
+        for value, end in (
+            (problem.uv, (2,)), (problem.whiten, (2, 2)), (problem.depth, ()),
+            (problem.depth_weight, ()),
+            (None if problem.points is None else problem.points[:, None], (3,)),
+            (None if problem.points is None else problem.points_whiten[:, None], (3, 3)),
+            (problem.relative, (3,)), (problem.relative_weight, ()),
+        )
+    ]  # fmt: skip
+    prior = problem.prior_mean, problem.prior_precision, problem.lower, problem.upper
+    params, converged, iterations = np.empty_like(starts), np.empty(batch), np.empty(batch)
+    solved = kernels.iterate(
+        *compiled.contiguous(starts), *compiled_model(model, starts, offsets_of(model)), *cameras,
+        *compiled.contiguous(*seen_at, *prior), LIMIT_SIGMA,
+        options.max_iterations, options.tolerance, options.cutoff, options.far_start,
+        _FIRST_DAMPING, _LAST_DAMPING, params, converged, iterations,
+    )  # fmt: skip
+    return _Found(params, converged > 0, int(iterations.max())) if solved else None
 
 
 class _State:
@@ -214,7 +272,8 @@ class _State:
         trial = residuals(self._model, problem, _wrapped(self.here.params + step))
         there = normal_equations(problem, trial, cutoff, scale)
         decrease = self._normal.cost - there.cost
-        better = decrease >= 0
+        # What has converged stays: no hand's answer may depend on the others in its batch.
+        better = (decrease >= 0) & ~self.converged
         self.here = _choose(better, trial, self.here)
         self._normal = _choose(better, there, self._normal)
         self.converged = self.converged | (
@@ -233,17 +292,15 @@ class _State:
             better, xp.maximum(self._damping / 10, 1e-7 * one), self._damping * 8
         )
 
-    def normal(self) -> Normal:
-        """The normal equations here, with the sigmas and the cutoff that were asked for."""
-        xp = namespace(self._scale)
-        one, cutoff = xp.ones_like(self._scale), self._options.cutoff
-        if bool(xp.all((self._scale == 1) & (self._cutoff == cutoff))):
-            return self._normal
-        return normal_equations(self._problem, self.here, cutoff * one, one)
+    def settled_normal(self) -> Normal | None:
+        """The normal equations here if they are those of the cutoff that was asked for."""
+        tight = (self._scale == 1) & (self._cutoff == self._options.cutoff)
+        return self._normal if bool(namespace(tight).all(tight)) else None
 
-    def rows(self, which: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
-        """Places in the batch, parameters and convergence of some of the hands."""
-        return self._rows[which], self.here.params[which], self.converged[which]
+    def leave(self, params: AnyArray, converged: AnyArray, which: AnyArray) -> None:
+        """Put some of the hands where they belong in params (B, 61) and converged (B,)."""
+        rows = self._rows[which]
+        params[rows], converged[rows] = self.here.params[which], self.converged[which]
 
     def keep(self, which: AnyArray) -> None:
         """Go on with some of the hands only."""
@@ -288,11 +345,6 @@ def _step(normal: Normal, damping: AnyArray) -> tuple[AnyArray, AnyArray]:
 
     Solved in double precision, after scaling the unknowns alike.
     """
-    kernels = compiled.kernels(damping)
-    if kernels is not None:
-        step = np.empty_like(normal.g)
-        if kernels.solve_spd(normal.H, normal.g, damping, step):
-            return -step, 0.5 * np.sum(step * normal.g, axis=-1)
     xp = namespace(damping)
     H, g = xp.astype(normal.H, xp.float64), xp.astype(normal.g, xp.float64)
     scale = 1 / xp.sqrt(xp.linalg.diagonal(H))
@@ -344,8 +396,7 @@ def _finished(
     problem: Problem,
     here: Residuals,
     normal: Normal,
-    iterations: int,
-    converged: AnyArray,
+    found: _Found,
     options: SolverOptions,
 ) -> Fits:
     xp = namespace(here.params)
@@ -375,8 +426,8 @@ def _finished(
         cost=normal.cost,
         chi2=chi2,
         dof=dof,
-        iterations=iterations,
-        converged=converged,
+        iterations=found.iterations,
+        converged=found.converged,
         plausible=plausible & xp.all(xp.abs(betas) < PLAUSIBLE_BETAS, axis=-1),
     )
 
