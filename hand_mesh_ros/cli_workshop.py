@@ -116,7 +116,7 @@ def bench_cell_command(
         fail(f"there is no part {unknown[0]!r}; choose from {', '.join(_CELL_PARTS)}")
     chosen = parts or [p for p in _CELL_PARTS if p != "calibration" or recordings is not None]
     if "calibration" in chosen and recordings is None:
-        fail("calibration is measured on a recording: give --recordings, the folder of four-cameras")
+        fail("calibration needs a recording: give --recordings, the folder of four-cameras")
     figures: dict[str, float] = {}
     for part in chosen:
         measure = importlib.import_module(_CELL_PARTS[part]).measure

@@ -14,7 +14,7 @@ from hand_mesh_ros.geometry.triangulation import triangulate
 from hand_mesh_ros.perception.estimate import BACKENDS, HandViews
 from hand_mesh_ros.perception.landmark_fit import LandmarkFit
 from hand_mesh_ros.perception.observe import LandmarkObserver
-from hand_mesh_ros.types import HandEstimate, ManoParameters
+from hand_mesh_ros.types import HandEstimate, ManoParameters, Side
 
 
 class Triangulation:
@@ -34,7 +34,7 @@ class Triangulation:
         joints = triangulate([v.camera for v in hand.views], uv, sigma)
         if not np.isfinite(joints).all():
             return None
-        side = "right" if hand.right >= 0.5 else "left"
+        side: Side = "right" if hand.right >= 0.5 else "left"
         wrist = np.eye(4)
         wrist[:3, 3] = joints[0]
         unknown = np.full(21, np.nan)

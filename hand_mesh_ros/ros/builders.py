@@ -1,6 +1,7 @@
 """Results to messages: pure functions, no node, no clock.
 
-Every stamp is the capture time it is given, every frame id the one it is given.
+Every stamp is the capture time it is given, every frame id the one it is given. A ``fill_``
+function writes into a `Template` what its builder puts into a message.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from geometry_msgs.msg import (
     Vector3,
 )
 from numpy.typing import NDArray
+from std_msgs.msg import Header
 
 from hand_mesh_ros.geometry.frames import joint_frames
 from hand_mesh_ros.geometry.rotations import invert_rigid, matrix_to_quaternion
@@ -35,6 +37,7 @@ from hand_mesh_ros.msg import (
     MeshTopology,
 )
 from hand_mesh_ros.ros.images import header
+from hand_mesh_ros.ros.wire import Template, time_words
 from hand_mesh_ros.types import HandEstimate, HandSet, Side, TrackedHand, View
 from hand_mesh_ros.types import ManoParameters as Mano
 
@@ -56,21 +59,41 @@ def point(p: Array) -> Point:
     return Point(x=float(p[0]), y=float(p[1]), z=float(p[2]))
 
 
+def points(p: Array) -> list[Point]:
+    """Points from (N, 3)."""
+    return [Point(x=x, y=y, z=z) for x, y, z in p.tolist()]
+
+
 def pose(T: Array) -> Pose:
     """A Pose from (4, 4)."""
-    x, y, z, w = (float(v) for v in matrix_to_quaternion(T[:3, :3]))
-    return Pose(position=point(T[:3, 3]), orientation=Quaternion(x=x, y=y, z=z, w=w))
+    return poses(T[None])[0]
+
+
+def poses(T: Array) -> list[Pose]:
+    """Poses from (N, 4, 4)."""
+    return [
+        Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=a, y=b, z=c, w=d))
+        for x, y, z, a, b, c, d in pose_numbers(T).tolist()
+    ]
+
+
+def pose_numbers(T: Array) -> Array:
+    """Rigid transforms (..., 4, 4) as position and quaternion xyzw (..., 7)."""
+    return np.concatenate([T[..., :3, 3], matrix_to_quaternion(T[..., :3, :3])], axis=-1)
 
 
 def transform(T: Array, parent: str, child: str, stamp_ns: int) -> TransformStamped:
     """A TransformStamped of ``T_parent_child`` (4, 4)."""
-    x, y, z, w = (float(v) for v in matrix_to_quaternion(T[:3, :3]))
-    tx, ty, tz = (float(v) for v in T[:3, 3])
+    return _transform(pose_numbers(T).tolist(), header(stamp_ns, parent), child)
+
+
+def _transform(numbers: Sequence[float], head: Header, child: str) -> TransformStamped:
+    x, y, z, a, b, c, d = numbers
     return TransformStamped(
-        header=header(stamp_ns, parent),
+        header=head,
         child_frame_id=child,
         transform=Transform(
-            translation=Vector3(x=tx, y=ty, z=tz), rotation=Quaternion(x=x, y=y, z=z, w=w)
+            translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=a, y=b, z=c, w=d)
         ),
     )
 
@@ -100,7 +123,7 @@ def hand_message(hand: TrackedHand, view_mask: int) -> Hand:
         side=SIDE_CODES[e.side],
         confidence=float(e.confidence),
         side_confidence=float(e.side_confidence),
-        joints=[point(p) for p in e.joints],
+        joints=points(e.joints),
         joint_covariance=e.covariance[:, _UPPER[0], _UPPER[1]].astype(np.float32).reshape(-1),
         joint_confidence=e.joint_confidence.astype(np.float32),
         visibility=e.visibility.astype(np.float32),
@@ -152,7 +175,7 @@ def wrist_pose_stamped(estimate: HandEstimate, frame_id: str, stamp_ns: int) -> 
 def joint_poses(estimate: HandEstimate, frame_id: str, stamp_ns: int) -> PoseArray:
     """The 21 joint frames, OpenPose order."""
     frames = joint_frames(estimate.joints, estimate.wrist)
-    return PoseArray(header=header(stamp_ns, frame_id), poses=[pose(T) for T in frames])
+    return PoseArray(header=header(stamp_ns, frame_id), poses=poses(frames))
 
 
 def hand_mesh(hand: TrackedHand, topology_id: str, frame_id: str, stamp_ns: int) -> HandMesh:
@@ -168,6 +191,15 @@ def hand_mesh(hand: TrackedHand, topology_id: str, frame_id: str, stamp_ns: int)
     )
     message.vertices.frombytes(np.ascontiguousarray(vertices, dtype=np.float32).data.cast("B"))
     return message
+
+
+def fill_hand_mesh(template: Template, hand: TrackedHand, stamp_ns: int) -> None:
+    """`hand_mesh` of a hand with as many vertices, of the same topology and frame."""
+    assert hand.estimate.vertices is not None
+    template["header.stamp"] = time_words(stamp_ns)
+    template["track_id"] = hand.track_id
+    template["side"] = SIDE_CODES[hand.estimate.side]
+    template["vertices"] = hand.estimate.vertices.reshape(-1)
 
 
 def mesh_topology(model: HandModel) -> MeshTopology:
@@ -196,10 +228,19 @@ def observations(
         (message.landmarks, [v.uv for v, _ in views]),
         (message.landmark_stddev, [v.sigma for v, _ in views]),
         (message.relative_landmarks, [v.world for v, _ in views]),
+        (message.landmark_depth, _depths([v.depth for v, _ in views])),
+        (message.landmark_depth_stddev, _depths([v.depth_sigma for v, _ in views])),
     ):
         if arrays:
             field.frombytes(np.stack(arrays).astype(np.float32).data.cast("B"))
     return message
+
+
+def _depths(values: Sequence[Array | None]) -> list[Array]:
+    """Depths (21,) of all views, NaN for one without; none at all if no view has any."""
+    if all(value is None for value in values):
+        return []
+    return [np.full(21, np.nan) if value is None else value for value in values]
 
 
 def hand_frames(hands: HandSet) -> dict[str, TrackedHand]:
@@ -216,16 +257,32 @@ def transforms(
     hands: HandSet, frame_id: str, prefix: str, with_joints: bool
 ) -> list[TransformStamped]:
     """Wrists as children of ``frame_id`` and, if wanted, the joints as children of their wrist."""
-    out = []
-    for name, hand in hand_frames(hands).items():
-        estimate = hand.estimate
+    edges: list[tuple[str, str]] = []
+    for name in hand_frames(hands):
         wrist = f"{prefix}{name}/wrist"
-        out.append(transform(estimate.wrist, frame_id, wrist, hands.stamp_ns))
+        edges.append((frame_id, wrist))
+        if with_joints:
+            edges.extend((wrist, f"{prefix}{name}/{joint}") for joint in JOINT_NAMES[1:])
+    numbers = _transform_numbers(hands, with_joints).tolist()
+    return [
+        _transform(row, header(hands.stamp_ns, parent), child)
+        for row, (parent, child) in zip(numbers, edges, strict=True)
+    ]
+
+
+def fill_transforms(template: Template, hands: HandSet, with_joints: bool) -> None:
+    """A TFMessage of `transforms`, of hands of the same names."""
+    template["transforms.*.header.stamp"] = time_words(hands.stamp_ns)
+    template["transforms.*.transform"] = _transform_numbers(hands, with_joints)
+
+
+def _transform_numbers(hands: HandSet, with_joints: bool) -> Array:
+    """Translations and rotations (N, 7) of `transforms`, in its order."""
+    parts = [np.zeros((0, 4, 4))]
+    for hand in hand_frames(hands).values():
+        estimate = hand.estimate
+        parts.append(estimate.wrist[None])
         if with_joints:
             frames = joint_frames(estimate.joints, estimate.wrist)
-            local = invert_rigid(estimate.wrist) @ frames
-            out.extend(
-                transform(local[i], wrist, f"{prefix}{name}/{JOINT_NAMES[i]}", hands.stamp_ns)
-                for i in range(1, 21)
-            )
-    return out
+            parts.append(invert_rigid(estimate.wrist) @ frames[1:])
+    return pose_numbers(np.concatenate(parts))

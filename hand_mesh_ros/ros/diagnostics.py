@@ -57,7 +57,7 @@ class CameraState:
 
     its newest frame (``age``, NaN without one), frames refused since the start and why frames were
     left out of sets (``dropped``), ``reprojection_px`` (NaN without hands). ``moved`` says in words
-    that it seems to have been moved.
+    that it seems to have been moved, ``clock`` that its stamps are of another clock.
     """
 
     name: str
@@ -68,6 +68,7 @@ class CameraState:
     reprojection_px: float = np.nan
     dropped: Mapping[str, int] = field(default_factory=dict)
     moved: str = ""
+    clock: str = ""
 
 
 def pipeline_status(
@@ -95,9 +96,12 @@ def pipeline_status(
     }
     silent = [camera.name for camera in cameras if camera.rate == 0]
     moved = [camera.name for camera in cameras if camera.moved]
+    strange = [camera.name for camera in cameras if camera.clock and camera.rate > 0]
     troubles = []
     if silent:
-        troubles.append(f"no images from {', '.join(silent)}")
+        troubles.append(f"nothing from {', '.join(silent)}")
+    if strange:
+        troubles.append(f"another clock's stamps from {', '.join(strange)}")
     if moved:
         troubles.append(f"{', '.join(moved)} moved: calibrate the cell again")
     level = "warn" if troubles else "ok"
@@ -105,7 +109,7 @@ def pipeline_status(
 
 
 def camera_status(node: str, camera: CameraState) -> DiagnosticStatus:
-    """One camera; WARN when nothing comes, or when it seems to have moved."""
+    """One camera; WARN when nothing comes, when it seems to have moved, or for another clock."""
     values = {
         "rate (Hz)": f"{camera.rate:.2f}",
         "age (s)": f"{camera.age:.3f}",
@@ -116,6 +120,8 @@ def camera_status(node: str, camera: CameraState) -> DiagnosticStatus:
     level, text = "ok", f"{camera.rate:.1f} Hz"
     if camera.moved:
         level, text = "warn", camera.moved
+    if camera.clock:
+        level, text = "warn", camera.clock
     if camera.rate == 0:
         level, text = "warn", f"nothing on {camera.topic}"
     return status(f"{node}: camera {camera.name}", level, text, values)

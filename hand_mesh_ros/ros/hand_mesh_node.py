@@ -6,25 +6,18 @@ frame set, runs the pipeline and publishes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from hand_mesh_ros.networks.assets import home
 from hand_mesh_ros.perception.pipeline import HandPipeline
-from hand_mesh_ros.ros.diagnostics import (
-    CameraState,
-    Statistics,
-    camera_status,
-    pipeline_status,
-)
+from hand_mesh_ros.ros.diagnostics import Statistics, camera_status, pipeline_status
 from hand_mesh_ros.ros.inputs import CameraInputs, RawSet
 from hand_mesh_ros.ros.managed_node import ManagedNode
 from hand_mesh_ros.ros.outputs import HandOutputs
@@ -55,7 +48,6 @@ class HandMeshNode(ManagedNode):
         self._cameras: CameraInputs | None = None
         self._enabled, self._reset_wanted = True, False
         self._statistics = Statistics()
-        self._received_before: Counter[str] = Counter()
         self._offered = [  # not `_services`: rclpy's Node keeps its own there
             self.create_service(Trigger, "~/reset", self._on_reset),
             self.create_service(Trigger, "~/calibrate_shape", self._on_calibrate_shape),
@@ -189,19 +181,7 @@ class HandMeshNode(ManagedNode):
         inputs, settings, worker = self._cameras, self._settings, self.worker
         if inputs is None or settings is None or worker is None:
             return []
-        received = Counter(inputs.received)
-        cameras = [
-            CameraState(
-                name=camera.name,
-                topic=inputs.topic(index),
-                rate=float(received[camera.name] - self._received_before[camera.name]),
-                refused=inputs.refused[camera.name],
-                age=self._age(inputs.newest_ns[index]) if inputs.newest_ns[index] else np.nan,
-                reprojection_px=self._statistics.reprojection_px.get(camera.name, np.nan),
-            )
-            for index, camera in enumerate(settings.cameras)
-        ]
-        self._received_before = received
+        cameras = inputs.states(self._age, self._statistics.reprojection_px)
         name, counters = self.get_name(), inputs.assembler.counters
         whole = pipeline_status(
             name, self._statistics, cameras, counters,
@@ -225,6 +205,7 @@ def _build(
         observe=settings.observe,
         pipeline=settings.pipeline,
         shape=shape,
+        images=not all(camera.observations_topic for camera in settings.cameras),
     )
 
 

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,11 +22,14 @@ from hand_mesh_ros.data.pixels import BadImage
 from hand_mesh_ros.geometry.frames import TransformTree
 from hand_mesh_ros.geometry.intrinsics import BadCameraInfo
 from hand_mesh_ros.geometry.rotations import invert_rigid
+from hand_mesh_ros.msg import HandObservations
 from hand_mesh_ros.perception.frame_sets import FrameSetAssembler, SyncSettings
 from hand_mesh_ros.ros.camera_info import camera_from_info, check_size
+from hand_mesh_ros.ros.capture_clocks import CaptureClocks
 from hand_mesh_ros.ros.depth_inputs import DepthStream
+from hand_mesh_ros.ros.diagnostics import CameraState
 from hand_mesh_ros.ros.images import decode_compressed, decode_depth, decode_image, nanoseconds
-from hand_mesh_ros.ros.readers import matrix_of_transform
+from hand_mesh_ros.ros.readers import BadObservations, matrix_of_transform, views
 from hand_mesh_ros.ros.settings import CameraSettings
 from hand_mesh_ros.types import Camera, DepthArray, Frame, FrameSet
 
@@ -34,6 +37,7 @@ Complain = Callable[[str, str], None]
 RawSet = dict[int, Any]
 # A capture time this far before the newest one is a clock that jumped or a bag that looped.
 _JUMP_NS = 1_000_000_000
+_NO_IMAGE = np.zeros((0, 0, 3), dtype=np.uint8)
 
 
 @dataclass
@@ -45,7 +49,7 @@ class _Cache:
 
 
 class CameraInputs:
-    """Subscriptions of all cameras and /tf_static.
+    """Subscriptions of all cameras (images, or what edge nodes saw in them) and /tf_static.
 
     ``complain(key, text)`` reports what is refused, throttled by key; ``on_sets`` gets raw frame
     sets (camera index -> message) as they close, ``on_jump`` is told of a clock that went back.
@@ -66,7 +70,9 @@ class CameraInputs:
         self.assembler: FrameSetAssembler[Any] = FrameSetAssembler(len(cameras), sync)
         self.received: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self._received_before: Counter[str] = Counter()
         self.newest_ns = [0] * len(cameras)
+        self.clocks = CaptureClocks(len(cameras))
         self._infos: dict[int, CameraInfo] = {}
         self._caches = [_Cache() for _ in cameras]
         self._tree, self._tree_version = TransformTree(), 0
@@ -97,8 +103,27 @@ class CameraInputs:
         self._subscriptions.clear()
 
     def topic(self, index: int) -> str:
-        """The image topic of a camera, resolved."""
+        """The topic of a camera's images or observations, resolved."""
         return self._topics[index]
+
+    def states(
+        self, age: Callable[[int], float], reprojection_px: Mapping[str, float]
+    ) -> list[CameraState]:
+        """What there is to say of each camera; called once a second, which its rate counts on."""
+        received, before = Counter(self.received), self._received_before
+        self._received_before = received
+        return [
+            CameraState(
+                name=camera.name,
+                topic=self.topic(index),
+                rate=float(received[camera.name] - before[camera.name]),
+                refused=self.refused[camera.name],
+                age=age(self.newest_ns[index]) if self.newest_ns[index] else np.nan,
+                reprojection_px=reprojection_px.get(camera.name, np.nan),
+                clock=self.clocks.trouble(index) if camera.observations_topic else "",
+            )
+            for index, camera in enumerate(self._cameras)
+        ]
 
     def describe(self, raw: RawSet) -> str:
         """Cameras and capture times of a raw set, for the log."""
@@ -117,9 +142,11 @@ class CameraInputs:
         reliable = ReliabilityPolicy.RELIABLE if camera.reliable else ReliabilityPolicy.BEST_EFFORT
         qos = QoSProfile(depth=5, reliability=reliable)
         # A remapped topic must be resolved before the transport's suffix is put to it.
-        topic = self._node.resolve_topic_name(camera.image_topic)
-        kind = CompressedImage if camera.compressed else Image
+        topic = self._node.resolve_topic_name(camera.observations_topic or camera.image_topic)
+        kind: Any = CompressedImage if camera.compressed else Image
         self._topics[index] = f"{topic}/compressed" if camera.compressed else topic
+        if camera.observations_topic:
+            kind, self._topics[index] = HandObservations, topic
         self._subscriptions += [
             self._node.create_subscription(
                 kind, self._topics[index], lambda m, i=index: self._on_image(i, m), qos
@@ -131,7 +158,8 @@ class CameraInputs:
                 qos,
             ),
         ]
-        if depth_topic := self._depth_topics[index]:
+        depth_topic = self._depth_topics[index]
+        if depth_topic and not camera.observations_topic:
             self._subscriptions.append(
                 self._node.create_subscription(Image, depth_topic, self._depths[index].add, qos)
             )
@@ -146,6 +174,10 @@ class CameraInputs:
                            "must set header.stamp to the capture time. The image is ignored")
             return
         self.newest_ns[index] = stamp_ns
+        self.clocks.note(index, stamp_ns, self._node.get_clock().now().nanoseconds)
+        if self._cameras[index].observations_topic and self._astray(index):
+            self.refused[name] += 1
+            return
         self._depths[index].colour(stamp_ns)
         with self._lock:
             if stamp_ns < self._newest_ns - _JUMP_NS:
@@ -155,6 +187,23 @@ class CameraInputs:
             self._newest_ns = max(self._newest_ns, stamp_ns)
             closed = self.assembler.add(index, stamp_ns, time.monotonic(), message)
         self._on_sets(closed)
+
+    def _astray(self, index: int) -> bool:
+        """Whether another machine's clock is so far off that its frames can make no set.
+
+        They must not reach the others: by their stamps those would be the ones that come late.
+        """
+        other = self.clocks.astray(index)
+        if other is None:
+            return False
+        topic, name = self._topics[index], self._cameras[other].name
+        apart = self.clocks.offset(index) - self.clocks.offset(other)
+        self._complain(
+            f"{topic} clock",
+            f"{topic}: {self.clocks.trouble(index)}; they are {apart:+.3f} s off those of camera "
+            f"{name}. The observations are ignored",
+        )
+        return True
 
     def _poll(self) -> None:
         with self._lock:
@@ -182,10 +231,13 @@ class CameraInputs:
             camera = self._camera(index, message.header.frame_id)
             if camera is None:
                 return None
+            if settings.observations_topic:
+                seen = views(message, camera, topic)
+                return Frame(camera, nanoseconds(message.header.stamp), _NO_IMAGE, observed=seen)
             decode = decode_compressed if settings.compressed else decode_image
             image = decode(message, topic)
             check_size(camera, image, topic, self._info_topics[index])
-        except (BadImage, BadCameraInfo) as error:
+        except (BadImage, BadCameraInfo, BadObservations) as error:
             self.refused[settings.name] += 1
             self._complain(f"{topic} {_cause(str(error))}", str(error))
             return None

@@ -1,100 +1,147 @@
-"""Markers for rviz, built on pooled points so that a mesh costs no thousand objects a frame."""
+"""Markers for rviz: mesh, skeleton and joints of every hand."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import Point, Pose, Vector3
+from geometry_msgs.msg import Pose, Vector3
 from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.render.overlay import track_colour
-from hand_mesh_ros.ros.builders import hand_frames, point
+from hand_mesh_ros.ros.builders import hand_frames, points
 from hand_mesh_ros.ros.images import header
+from hand_mesh_ros.ros.wire import Packer, Template, time_words
 from hand_mesh_ros.types import HandSet, Side, TrackedHand
 
-_BONES = np.array(BONES)
+_BONES = np.array(BONES).reshape(-1)
+_PARTS = ("mesh", "bones", "joints")
 _UNIT = Pose()
 _UNIT.orientation.w = 1.0
+_MESH_ALPHA = 0.9
+
+Faces = Mapping[Side, NDArray[np.integer]]
+
+
+def marker_array(
+    hands: HandSet, faces: Faces, frame_id: str, lifetime: float, gone: Sequence[str] = ()
+) -> MarkerArray:
+    """Markers of one frame set, stamped with its capture time, and the end of those ``gone``.
+
+    ``faces`` (F, 3) per side; a hand without vertices, or of a side without faces, has no mesh.
+    ``lifetime`` in seconds.
+    """
+    seconds, nanoseconds = divmod(_nanoseconds(lifetime), 1_000_000_000)
+    markers: list[Marker] = []
+    for name, hand in hand_frames(hands).items():
+        markers.extend(_of_hand(name, hand, faces))
+    for name in gone:
+        markers.extend(
+            Marker(ns=f"{name}/{part}", action=Marker.DELETE, pose=_UNIT) for part in _PARTS
+        )
+    for marker in markers:
+        marker.header = header(hands.stamp_ns, frame_id)
+        marker.lifetime = Duration(sec=seconds, nanosec=nanoseconds)
+    return MarkerArray(markers=markers)
+
+
+def fill_markers(
+    template: Template, hands: HandSet, corners: Mapping[Side, NDArray[np.intp]], lifetime: float
+) -> None:
+    """`marker_array` of hands of the same names and sizes; ``corners`` (3F,) are its faces."""
+    template["markers.*.header.stamp"] = time_words(hands.stamp_ns)
+    template["markers.*.lifetime"] = time_words(_nanoseconds(lifetime))
+    index = 0
+    for hand in hand_frames(hands).values():
+        estimate, colour = hand.estimate, track_colour(hand.estimate.side, hand.track_id)
+        joints = estimate.joints
+        if _has_mesh(hand, corners):
+            place = template[f"markers.{index}.points"].reshape(-1, 3)
+            # Straight into the message: without `clip`, NumPy gathers elsewhere and copies.
+            vertices = np.asarray(estimate.vertices, dtype=np.float64)
+            np.take(vertices, corners[estimate.side], axis=0, out=place, mode="clip")
+            template[f"markers.{index}.color"] = *colour, _MESH_ALPHA
+            index += 1
+        template[f"markers.{index}.points"] = joints[_BONES].reshape(-1)
+        template[f"markers.{index}.color"] = *colour, 1.0
+        template[f"markers.{index + 1}.points"] = joints.reshape(-1)
+        index += 2
 
 
 class HandMarkers:
-    """Mesh, skeleton and joints of every hand; a lost hand is deleted once.
+    """Markers of a stream of hands, ready to be published; a lost hand is deleted once."""
 
-    Mesh corners are `Point` objects made once per hand name and moved in place: rviz needs three
-    points a triangle, and they share the vertices.
-    """
-
-    def __init__(self, faces: dict[Side, NDArray[np.int64]]) -> None:
+    def __init__(self, faces: Faces, complain: Callable[[str], None]) -> None:
         self._faces = faces
-        self._vertices: dict[str, list[Point]] = {}
-        self._corners: dict[str, list[Point]] = {}
+        self._corners: dict[Side, NDArray[np.intp]] = {
+            side: np.ascontiguousarray(f, dtype=np.intp).reshape(-1) for side, f in faces.items()
+        }
+        self._packer = Packer(complain)
         self._shown: set[str] = set()
 
-    def build(self, hands: HandSet, frame_id: str, lifetime: float) -> MarkerArray:
-        """Markers of one frame set, stamped with its capture time."""
+    def build(self, hands: HandSet, frame_id: str, lifetime: float) -> Any:
+        """A MarkerArray of one frame set, as bytes or as the message; see `Packer`."""
         named = hand_frames(hands)
-        seconds = int(lifetime)
-        duration = Duration(sec=seconds, nanosec=int((lifetime - seconds) * 1e9))
-        out = MarkerArray()
-        for name, hand in named.items():
-            out.markers.extend(self._hand(name, hand))
-        for name in sorted(self._shown - set(named)):
-            out.markers.extend(self._deleted(name))
-        for marker in out.markers:
-            marker.header = header(hands.stamp_ns, frame_id)
-            marker.lifetime = duration
+        gone = tuple(sorted(self._shown - set(named)))
         self._shown = set(named)
-        return out
-
-    def _hand(self, name: str, hand: TrackedHand) -> list[Marker]:
-        estimate = hand.estimate
-        r, g, b = (float(c) for c in track_colour(estimate.side, hand.track_id))
-        joints = [point(p) for p in estimate.joints]
-        bones = Marker(
-            ns=f"{name}/bones",
-            type=Marker.LINE_LIST,
-            points=[joints[i] for i in _BONES.reshape(-1)],
-            scale=Vector3(x=0.003),
-            color=ColorRGBA(r=r, g=g, b=b, a=1.0),
-            pose=_UNIT,
+        if not named and not gone:
+            return MarkerArray()
+        sizes = tuple(
+            (name, hand.estimate.side, len(hand.estimate.vertices))  # type: ignore[arg-type]
+            if _has_mesh(hand, self._corners)
+            else (name,)
+            for name, hand in named.items()
         )
-        spheres = Marker(
-            ns=f"{name}/joints",
-            type=Marker.SPHERE_LIST,
-            points=joints,
-            scale=Vector3(x=0.008, y=0.008, z=0.008),
-            color=ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0),
-            pose=_UNIT,
+        return self._packer.pack(
+            (frame_id, sizes, gone),
+            lambda: marker_array(hands, self._faces, frame_id, lifetime, gone),
+            lambda template: fill_markers(template, hands, self._corners, lifetime),
         )
-        if estimate.vertices is None or estimate.side not in self._faces:
-            return [bones, spheres]
-        mesh = Marker(
-            ns=f"{name}/mesh",
-            type=Marker.TRIANGLE_LIST,
-            points=self._moved(name, estimate.vertices, self._faces[estimate.side]),
-            scale=Vector3(x=1.0, y=1.0, z=1.0),
-            color=ColorRGBA(r=r, g=g, b=b, a=0.9),
-            pose=_UNIT,
-        )
-        return [mesh, bones, spheres]
 
-    def _moved(
-        self, name: str, vertices: NDArray[np.float64], faces: NDArray[np.int64]
-    ) -> list[Point]:
-        """The corner list of a hand, its pooled points moved to ``vertices``."""
-        if len(self._vertices.get(name, ())) != len(vertices):
-            pool = [Point() for _ in range(len(vertices))]
-            self._vertices[name] = pool
-            self._corners[name] = [pool[i] for i in faces.reshape(-1)]
-        for p, (x, y, z) in zip(self._vertices[name], vertices.tolist(), strict=True):
-            p.x, p.y, p.z = x, y, z
-        return self._corners[name]
 
-    def _deleted(self, name: str) -> list[Marker]:
-        return [
-            Marker(ns=f"{name}/{part}", action=Marker.DELETE, pose=_UNIT)
-            for part in ("mesh", "bones", "joints")
-        ]
+def _of_hand(name: str, hand: TrackedHand, faces: Faces) -> list[Marker]:
+    estimate = hand.estimate
+    r, g, b = (float(c) for c in track_colour(estimate.side, hand.track_id))
+    joints = points(estimate.joints)
+    bones = Marker(
+        ns=f"{name}/bones",
+        type=Marker.LINE_LIST,
+        points=[joints[i] for i in _BONES],
+        scale=Vector3(x=0.003),
+        color=ColorRGBA(r=r, g=g, b=b, a=1.0),
+        pose=_UNIT,
+    )
+    spheres = Marker(
+        ns=f"{name}/joints",
+        type=Marker.SPHERE_LIST,
+        points=joints,
+        scale=Vector3(x=0.008, y=0.008, z=0.008),
+        color=ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0),
+        pose=_UNIT,
+    )
+    if not _has_mesh(hand, faces):
+        return [bones, spheres]
+    # rviz needs three points a triangle; here they share the vertices' objects.
+    vertices = points(np.asarray(estimate.vertices))
+    mesh = Marker(
+        ns=f"{name}/mesh",
+        type=Marker.TRIANGLE_LIST,
+        points=[vertices[i] for i in faces[estimate.side].reshape(-1).tolist()],
+        scale=Vector3(x=1.0, y=1.0, z=1.0),
+        color=ColorRGBA(r=r, g=g, b=b, a=_MESH_ALPHA),
+        pose=_UNIT,
+    )
+    return [mesh, bones, spheres]
+
+
+def _has_mesh(hand: TrackedHand, sides: Mapping[Side, Any]) -> bool:
+    return hand.estimate.vertices is not None and hand.estimate.side in sides
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds) * 1_000_000_000 + int((seconds - int(seconds)) * 1e9)

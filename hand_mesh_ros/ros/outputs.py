@@ -16,9 +16,10 @@ from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.msg import HandArray, HandMesh, HandObservations, MeshTopology
 from hand_mesh_ros.perception.surface import with_meshes
 from hand_mesh_ros.ros import builders
-from hand_mesh_ros.ros.images import encode_compressed, encode_image
 from hand_mesh_ros.ros.markers import HandMarkers
+from hand_mesh_ros.ros.overlays import Overlays
 from hand_mesh_ros.ros.settings import LiveSettings
+from hand_mesh_ros.ros.wire import Packer
 from hand_mesh_ros.types import SIDES, Frame, FrameSet, HandSet, Side, TrackedHand
 
 _RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -38,8 +39,10 @@ class HandOutputs:
     ) -> None:
         self._node = node
         self._models = models
-        self._faces = {side: model.faces for side, model in models.items()}
-        self._markers_builder = HandMarkers(self._faces)
+        faces = {side: model.faces for side, model in models.items()}
+        complain = node.get_logger().warning
+        self._markers_builder = HandMarkers(faces, complain)
+        self._mesh_packer, self._tf_packer = Packer(complain), Packer(complain)
         self._publishers: list[Any] = []
         make = self._publisher
         self._hands = make(HandArray, "~/hands", _RELIABLE)
@@ -54,14 +57,15 @@ class HandOutputs:
             self._wrist[side] = make(PoseWithCovarianceStamped, f"~/{side}/wrist_pose", _RELIABLE)
             self._wrist_stamped[side] = make(PoseStamped, f"~/{side}/wrist_pose_stamped", _RELIABLE)
             self._joints[side] = make(PoseArray, f"~/{side}/joints", _RELIABLE)
-        self._overlays: dict[str, Any] = {}
-        self._compressed: dict[str, Any] = {}
+        raw: dict[str, Any] = {}
+        compressed: dict[str, Any] = {}
         self._observations: dict[str, Any] = {}
         for name in cameras:
             topic = f"~/overlay/{name}"
-            self._overlays[name] = make(Image, topic, _NEWEST)
-            self._compressed[name] = make(CompressedImage, f"{topic}/compressed", _NEWEST)
+            raw[name] = make(Image, topic, _NEWEST)
+            compressed[name] = make(CompressedImage, f"{topic}/compressed", _NEWEST)
             self._observations[name] = make(HandObservations, f"~/observations/{name}", _RELIABLE)
+        self._overlays = Overlays(raw, compressed, faces, complain)
         for model in models.values():
             self._topology.publish(builders.mesh_topology(model))
 
@@ -81,30 +85,46 @@ class HandOutputs:
     ) -> None:
         """Publish one result, what a robot waits for first; ``latency(stamp_ns)`` is read last."""
         self._hands.publish(builders.hand_array(hands, frame_id, latency(hands.stamp_ns)))
-        if live.publish_tf:
-            found = builders.transforms(hands, frame_id, live.tf_prefix, live.publish_joint_tf)
-            if found:
-                self._tf.publish(TFMessage(transforms=found))
+        if live.publish_tf and hands.hands and _wanted(self._tf):
+            self._tf.publish(self._transforms(hands, frame_id, live))
         for side in SIDES:
             hand = builders.best_of_side(hands.hands, side)
             if hand is not None:
                 self._publish_side(side, hand, frame_id, hands.stamp_ns)
-        shown = [*self._overlays.values(), *self._compressed.values()]
-        if any(map(_wanted, (self._mesh, self._markers, *shown))):
+        mesh, markers = _wanted(self._mesh), _wanted(self._markers)
+        if mesh or markers or any(self._overlays.wanted(f.camera.name) for f in frames.frames):
             hands = with_meshes(hands, self._models)
-        if _wanted(self._mesh):
+        if mesh:
             for hand in hands.hands:
                 if hand.estimate.vertices is not None:
-                    topology = self._models[hand.estimate.side].model_id
-                    self._mesh.publish(
-                        builders.hand_mesh(hand, topology, frame_id, hands.stamp_ns)
-                    )
-        if _wanted(self._markers):
+                    self._mesh.publish(self._hand_mesh(hand, frame_id, hands.stamp_ns))
+        if markers:
             self._markers.publish(
                 self._markers_builder.build(hands, frame_id, live.marker_lifetime)
             )
         for index, frame in enumerate(frames.frames):
-            self._publish_view(hands, index, frame, live)
+            if _wanted(self._observations[frame.camera.name]):
+                self._publish_observations(hands, index, frame)
+        self._overlays.publish(hands, frames.frames, live.overlay_alpha)
+
+    def _transforms(self, hands: HandSet, frame_id: str, live: LiveSettings) -> Any:
+        joints = live.publish_joint_tf
+        return self._tf_packer.pack(
+            (frame_id, live.tf_prefix, joints, tuple(builders.hand_frames(hands))),
+            lambda: TFMessage(
+                transforms=builders.transforms(hands, frame_id, live.tf_prefix, joints)
+            ),
+            lambda template: builders.fill_transforms(template, hands, joints),
+        )
+
+    def _hand_mesh(self, hand: TrackedHand, frame_id: str, stamp_ns: int) -> Any:
+        assert hand.estimate.vertices is not None
+        topology = self._models[hand.estimate.side].model_id
+        return self._mesh_packer.pack(
+            (frame_id, topology, len(hand.estimate.vertices)),
+            lambda: builders.hand_mesh(hand, topology, frame_id, stamp_ns),
+            lambda template: builders.fill_hand_mesh(template, hand, stamp_ns),
+        )
 
     def _publish_side(self, side: Side, hand: TrackedHand, frame_id: str, stamp_ns: int) -> None:
         estimate = hand.estimate
@@ -116,34 +136,19 @@ class HandOutputs:
             if _wanted(publishers[side]):
                 publishers[side].publish(build(estimate, frame_id, stamp_ns))
 
-    def _publish_view(self, hands: HandSet, index: int, frame: Frame, live: LiveSettings) -> None:
+    def _publish_observations(self, hands: HandSet, index: int, frame: Frame) -> None:
         name, camera = frame.camera.name, frame.camera
-        if _wanted(self._observations[name]):
-            seen = [
-                (view, hand.track_id)
-                for hand, views in zip(hands.hands, hands.observed, strict=True)
-                for view in views
-                if view.index == index
-            ]
-            seen += [(view, 0) for view in hands.unmatched if view.index == index]
-            size = camera.width, camera.height
-            self._observations[name].publish(
-                builders.observations(name, size, seen, camera.frame_id, frame.stamp_ns)
-            )
-        raw, small = _wanted(self._overlays[name]), _wanted(self._compressed[name])
-        if not (raw or small):
-            return
-        from hand_mesh_ros.render.overlay import draw_hands
-
-        drawn = draw_hands(
-            frame.image, camera, hands.hands, self._faces, alpha=live.overlay_alpha
+        seen = [
+            (view, hand.track_id)
+            for hand, views in zip(hands.hands, hands.observed, strict=True)
+            for view in views
+            if view.index == index
+        ]
+        seen += [(view, 0) for view in hands.unmatched if view.index == index]
+        size = camera.width, camera.height
+        self._observations[name].publish(
+            builders.observations(name, size, seen, camera.frame_id, frame.stamp_ns)
         )
-        if raw:
-            self._overlays[name].publish(encode_image(drawn, frame.stamp_ns, camera.frame_id))
-        if small:
-            self._compressed[name].publish(
-                encode_compressed(drawn, frame.stamp_ns, camera.frame_id)
-            )
 
     def _publisher(self, kind: Any, topic: str, qos: QoSProfile) -> Any:
         publisher = self._node.create_publisher(kind, topic, qos)

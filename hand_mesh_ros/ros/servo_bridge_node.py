@@ -84,7 +84,7 @@ class ServoBridgeNode(Node):
         self.create_timer(1.0, self._report, clock=steady)
 
     def _on_hands(self, message: HandArray) -> None:
-        sightings = [s for s in sightings_of(message, self._side)]
+        sightings = sightings_of(message, self._side)
         self._bridge.see(sightings, self._now_ns(), time.monotonic())
         self._say()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,11 +100,21 @@ _CAMERA_SPECS = (
         choices=("best_effort", "reliable"),
     ),
 )
+_REMOTE_SPECS = (
+    Spec(
+        "observations_topic",
+        "",
+        "Topic of a hand_edge_node's HandObservations, in place of images. Empty: images.",
+    ),
+)
 
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """Where one camera's frames come from; topics are complete, an empty one means none."""
+    """Where one camera's frames come from; topics are complete, an empty one means none.
+
+    With an ``observations_topic`` the topics of images are not subscribed to.
+    """
 
     name: str
     image_topic: str
@@ -113,6 +124,7 @@ class CameraSettings:
     rectified: bool
     frame_id: str
     reliable: bool
+    observations_topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,11 +158,11 @@ class NodeSettings:
     live: LiveSettings
 
 
-def camera_specs(name: str) -> tuple[Spec, ...]:
-    """The group of parameters of one camera."""
+def camera_specs(name: str, remote: bool = True) -> tuple[Spec, ...]:
+    """The group of parameters of one camera; ``remote``: of a node that takes observations."""
     return tuple(
         Spec(f"camera.{name}.{s.name}", s.default, s.description, s.bounds, s.choices)
-        for s in _CAMERA_SPECS
+        for s in (*_CAMERA_SPECS, *(_REMOTE_SPECS if remote else ()))
     )
 
 
@@ -158,24 +170,13 @@ def load_settings(node: Node) -> NodeSettings:
     """Declare what is not declared yet and read everything; ``ValueError`` names what is wrong."""
     declare(node, NODE_SPECS)
     values = read(node, NODE_SPECS)
-    names = values["cameras"]
-    if not names:
-        raise ValueError("parameter cameras is empty: name at least one camera")
-    if bad := [name for name in names if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)]:
-        raise ValueError(
-            f"parameter cameras has the name {bad[0]!r}: names are part of topics, so they must be "
-            "letters, digits and underscores, and begin with a letter"
-        )
-    if len(set(names)) != len(names):
-        raise ValueError(f"parameter cameras names a camera twice: {', '.join(names)}")
-    if len(names) > 32:
-        raise ValueError(f"parameter cameras has {len(names)} names: 32 is the most")
+    cameras = load_cameras(node, values["cameras"])
     for key in ("sync.min_views", "min_views"):
-        if values[key] > len(names):
-            raise ValueError(f"parameter {key} is {values[key]}, with {len(names)} camera(s)")
+        if values[key] > len(cameras):
+            raise ValueError(f"parameter {key} is {values[key]}, with {len(cameras)} camera(s)")
     return NodeSettings(
-        cameras=tuple(_camera(node, name) for name in names),
-        output_frame=values["output_frame"] or ("world" if len(names) > 1 else ""),
+        cameras=cameras,
+        output_frame=values["output_frame"] or ("world" if len(cameras) > 1 else ""),
         backend=values["backend"],
         hand_model=values["hand_model"],
         shape_file=values["shape_file"],
@@ -212,8 +213,26 @@ def live_settings(values: dict[str, Any]) -> LiveSettings:
     )
 
 
-def _camera(node: Node, name: str) -> CameraSettings:
-    specs = camera_specs(name)
+def load_cameras(
+    node: Node, names: Sequence[str], remote: bool = True
+) -> tuple[CameraSettings, ...]:
+    """Declare and read the groups of these cameras; ``ValueError`` names what is wrong."""
+    if not names:
+        raise ValueError("parameter cameras is empty: name at least one camera")
+    if bad := [name for name in names if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)]:
+        raise ValueError(
+            f"parameter cameras has the name {bad[0]!r}: names are part of topics, so they must be "
+            "letters, digits and underscores, and begin with a letter"
+        )
+    if len(set(names)) != len(names):
+        raise ValueError(f"parameter cameras names a camera twice: {', '.join(names)}")
+    if len(names) > 32:
+        raise ValueError(f"parameter cameras has {len(names)} names: 32 is the most")
+    return tuple(_camera(node, name, remote) for name in names)
+
+
+def _camera(node: Node, name: str, remote: bool) -> CameraSettings:
+    specs = camera_specs(name, remote)
     declare(node, specs)
     values = {key.rsplit(".", 1)[1]: value for key, value in read(node, specs).items()}
     image, info = camera_topics(name, values["image_topic"], values["info_topic"])
@@ -226,4 +245,5 @@ def _camera(node: Node, name: str) -> CameraSettings:
         rectified=values["rectified"],
         frame_id=values["frame_id"],
         reliable=values["reliability"] == "reliable",
+        observations_topic=values.get("observations_topic", ""),
     )

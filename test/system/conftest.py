@@ -32,13 +32,10 @@ class Process:
     def __init__(
         self, module: str, domain: int, folder: Path, parameters: Mapping[str, Any]
     ) -> None:
-        """``module`` of ``hand_mesh_ros.ros``, or the path of a script."""
-        script = module.endswith(".py")
-        name = Path(module).stem
-        self.log = folder / f"{name}.log"
-        file = folder / f"{name}.yaml"
+        self.log = folder / f"{module}.log"
+        file = folder / f"{module}.yaml"
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}))
-        command = [sys.executable, *([module] if script else ["-m", f"hand_mesh_ros.ros.{module}"])]
+        command = [sys.executable, "-m", f"hand_mesh_ros.ros.{module}"]
         with self.log.open("wb") as log:
             self._popen = subprocess.Popen(
                 [*command, "--ros-args", "--params-file", str(file)],

@@ -22,7 +22,13 @@ from hand_mesh_ros.ros.environment import child_environment
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 SITE = sysconfig.get_paths()["purelib"]
-PROGRAMS = {"hand_mesh_node", "camera_cell_node", "hand-mesh"}
+PROGRAMS = {
+    "hand_mesh_node",
+    "camera_cell_node",
+    "cell_calibration_node",
+    "servo_bridge_node",
+    "hand-mesh",
+}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(

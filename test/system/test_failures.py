@@ -15,7 +15,6 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
 NODE = "/hand_mesh_node"
-SCRIPT = str(Path(__file__).with_name("flaky_node.py"))
 PARAMETERS = {
     "cameras": ["camera_0", "camera_1"],
     "camera": {"camera_1": {"compressed": True}},
@@ -39,13 +38,13 @@ def test_failed_sets_then_the_error_state_then_a_new_start(
 ) -> None:
     broken = tmp_path / "broken"
     monkeypatch.setenv("FLAKY_FILE", str(broken))
-    node = start(SCRIPT, PARAMETERS)
+    node = start("bench_flaky_node", PARAMETERS)
     peer.listen("/diagnostics", DiagnosticArray)
     peer.until(cell.ready, "the subscriptions")
     assert cell.see().hands
 
     # Some failures: those sets are lost, the next good one is not.
-    broken.touch()
+    broken.write_text("memory")
     for _ in range(3):
         assert cell.answer(cell.show(), patience=0.5) is None
     broken.unlink()
@@ -60,7 +59,7 @@ def test_failed_sets_then_the_error_state_then_a_new_start(
         return [s.message for s in statuses if s.level == DiagnosticStatus.ERROR]
 
     # Nothing works any more: out of active, and what is wrong is said.
-    broken.touch()
+    broken.write_text("memory")
     (told, *_) = peer.until(errors, "an error in the diagnostics")
     assert "5 frame sets in a row failed" in told and "no memory left" in told
 
