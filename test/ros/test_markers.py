@@ -1,4 +1,4 @@
-"""Markers: what rviz takes without complaint, and at a price that a stream can pay."""
+"""Markers: what rviz takes without complaint, as messages and as bytes alike."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.ros.images import nanoseconds
-from hand_mesh_ros.ros.markers import HandMarkers
-from hand_mesh_ros.types import SIDES, HandSet, TrackedHand
+from hand_mesh_ros.ros.markers import HandMarkers, marker_array
+from hand_mesh_ros.types import SIDES, HandSet, Side, TrackedHand
 
 MakeHand = Callable[..., TrackedHand]
 MakeSet = Callable[..., HandSet]
@@ -26,12 +26,13 @@ PARTS = ("mesh", "bones", "joints")
 
 @pytest.fixture
 def markers() -> HandMarkers:
-    return HandMarkers({side: load_hand_model(side=side).faces for side in SIDES})
+    return HandMarkers({side: load_hand_model(side=side).faces for side in SIDES}, pytest.fail)
 
 
-def sent(array: MarkerArray) -> dict[str, Marker]:
+def sent(array: MarkerArray | bytes) -> dict[str, Marker]:
     """The markers by namespace, as rviz gets them."""
-    received = deserialize_message(serialize_message(array), MarkerArray)
+    data = array if isinstance(array, bytes) else serialize_message(array)
+    received = deserialize_message(data, MarkerArray)
     assert len({(m.ns, m.id) for m in received.markers}) == len(received.markers)
     return {m.ns: m for m in received.markers}
 
@@ -108,29 +109,43 @@ def test_a_lost_hand_is_deleted_once(
     assert sent(markers.build(make_set(), "world", 0.4)) == {}
 
 
-def test_pooled_points_follow_the_hand(
-    markers: HandMarkers, make_hand: MakeHand, make_set: MakeSet
+def test_the_markers_follow_the_hand(
+    markers: HandMarkers, make_hand: MakeHand, make_set: MakeSet, stamp: int
 ) -> None:
-    """The objects stay, their numbers change; two hands never share them."""
-    first, second = make_hand("right", 1, seed=1), make_hand("right", 1, seed=2)
-    (before,) = [m for m in markers.build(make_set(first), "w", 0.4).markers if "mesh" in m.ns]
-    objects = [id(p) for p in before.points]
-    (after,) = [m for m in markers.build(make_set(second), "w", 0.4).markers if "mesh" in m.ns]
-    assert [id(p) for p in after.points] == objects
-    vertices = second.estimate.vertices
-    assert vertices is not None
-    faces = load_hand_model().faces
-    np.testing.assert_array_equal(points(after), vertices[faces].reshape(-1, 3))
-    both = markers.build(make_set(first, make_hand("left", 2)), "w", 0.4).markers
-    left, right = ({id(p) for m in both if m.ns == f"{s}_hand/mesh" for p in m.points}
-                   for s in SIDES)  # fmt: skip
-    assert left and right and not left & right
+    """The second set is written over the first one: every number of it must be its own."""
+    first = make_set(make_hand("right", 1, seed=1), make_hand("left", 2, seed=2))
+    second = make_set(make_hand("right", 7, seed=3), make_hand("left", 9, seed=4))
+    second = replace(second, stamp_ns=stamp + 33_333_333)
+    assert isinstance(markers.build(first, "world", 0.4), bytes)
+    found = sent(markers.build(second, "world", 1.25))
+    faces = {side: load_hand_model(side=side).faces for side in SIDES}
+    assert found == sent(marker_array(second, faces, "world", 1.25))
+    assert found["right_hand/mesh"].lifetime.nanosec == 250_000_000
 
 
-def test_a_model_of_another_size_gets_points_of_its_own(
+@pytest.mark.parametrize("side", SIDES)
+def test_another_frame_or_number_of_hands_is_another_message(
+    markers: HandMarkers, make_hand: MakeHand, make_set: MakeSet, side: Side
+) -> None:
+    faces = {s: load_hand_model(side=s).faces for s in SIDES}
+    sets = [
+        make_set(make_hand("right", 1)),
+        make_set(make_hand("right", 1, seed=1), make_hand("left", 2, seed=2)),
+        make_set(make_hand(side, 3, seed=3), make_hand(side, 4, seed=4)),
+        make_set(make_hand(side, 3, vertices=None)),
+    ]
+    for _ in range(2):
+        for frame in ("w", "world", "a_long/frame.name"):
+            for hands in sets:
+                found = sent(markers.build(hands, frame, 0.4))
+                alive = {ns: m for ns, m in found.items() if m.action == Marker.ADD}
+                assert alive == sent(marker_array(hands, faces, frame, 0.4))
+
+
+def test_a_model_of_another_size_gets_a_message_of_its_own(
     make_hand: MakeHand, make_set: MakeSet
 ) -> None:
-    markers = HandMarkers({"right": np.array([[0, 1, 2]])})
+    markers = HandMarkers({"right": np.array([[0, 1, 2]])}, pytest.fail)
     hand = make_hand()
     small = replace(hand.estimate, vertices=np.eye(3))
     found = sent(markers.build(make_set(replace(hand, estimate=small)), "w", 0.4))
