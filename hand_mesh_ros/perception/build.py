@@ -12,8 +12,28 @@ from hand_mesh_ros.networks.landmarks import HandLandmarker
 from hand_mesh_ros.networks.palm import PalmDetector
 from hand_mesh_ros.perception.estimate import create_backend
 from hand_mesh_ros.perception.observe import LandmarkObserver, ObserveSettings
+from hand_mesh_ros.perception.observe_remote import RemoteObserver
 from hand_mesh_ros.perception.pipeline import HandPipeline, PipelineSettings
 from hand_mesh_ros.types import Side
+
+
+def build_observer(
+    *,
+    runtime: Any = "litert",
+    device: str = "cpu",
+    num_threads: int = 2,
+    max_hands: int = 2,
+    settings: ObserveSettings | None = None,
+) -> LandmarkObserver:
+    """Load the networks that find hands in images, at most ``max_hands`` in each.
+
+    Raises what the networks raise: a missing file, a runtime or device that is not there.
+    """
+    return LandmarkObserver(
+        PalmDetector(runtime, device, num_threads=num_threads, hands=max_hands),
+        HandLandmarker(runtime, device, num_threads=num_threads),
+        settings or ObserveSettings(),
+    )
 
 
 def build_pipeline(
@@ -26,22 +46,28 @@ def build_pipeline(
     observe: ObserveSettings | None = None,
     pipeline: PipelineSettings | None = None,
     shape: Path | None = None,
+    images: bool = True,
 ) -> tuple[HandPipeline, dict[Side, HandModel]]:
     """Load networks and hand model; returns the pipeline and the models of both sides.
 
     ``shape``: file of a calibrated hand shape (`hand.shape.load_shape`) that all hands have.
+    ``images``: False where all frames bring their views from edge nodes; no network is loaded.
     Raises what the parts raise: a missing network file, a hand model that is none, an unknown
     backend; each names itself.
     """
     pipeline = pipeline or PipelineSettings()
     right = load_hand_model(hand_model)
     models: dict[Side, HandModel] = {"right": right, "left": mirror_model(right)}
-    observer = LandmarkObserver(
-        PalmDetector(runtime, device, num_threads=num_threads, hands=pipeline.max_hands),
-        HandLandmarker(runtime, device, num_threads=num_threads),
-        observe or ObserveSettings(),
-    )
-    made = HandPipeline(observer, create_backend(backend, models=models), pipeline)
+    local = None
+    if images:
+        local = build_observer(
+            runtime=runtime,
+            device=device,
+            num_threads=num_threads,
+            max_hands=pipeline.max_hands,
+            settings=observe,
+        )
+    made = HandPipeline(RemoteObserver(local), create_backend(backend, models=models), pipeline)
     if shape is not None:
         made.use_shape(load_shape(shape, right.model_id))
     return made, models

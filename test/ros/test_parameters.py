@@ -14,12 +14,22 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.parameter import Parameter
 
 from hand_mesh_ros.ros.camera_cell_node import CELL_SPECS
+from hand_mesh_ros.ros.edge_settings import EDGE_SPECS, load_edge_settings
 from hand_mesh_ros.ros.parameter_files import read_parameters
 from hand_mesh_ros.ros.parameters import Spec, as_markdown, declare, refuse_bad
 from hand_mesh_ros.ros.settings import NODE_SPECS, camera_specs, load_settings
 
-CONFIG = sorted((Path(__file__).resolve().parents[2] / "config").glob("*.yaml"))
-ALL_SPECS = (*NODE_SPECS, *camera_specs("front"), *CELL_SPECS)
+FOLDER = Path(__file__).resolve().parents[2] / "config"
+EDGE, FUSION = FOLDER / "edge.yaml", FOLDER / "fusion.yaml"
+# Complete files; fusion.yaml says only what it is about.
+CONFIG = sorted(set(FOLDER.glob("*.yaml")) - {FUSION})
+ALL_SPECS = (*NODE_SPECS, *camera_specs("front"), *EDGE_SPECS, *CELL_SPECS)
+
+
+def specs_of(path: Path, *cameras: str) -> list[Spec]:
+    """The parameters of the node that a file is for."""
+    groups = [spec for name in cameras for spec in camera_specs(name, remote=path != EDGE)]
+    return [*(EDGE_SPECS if path == EDGE else NODE_SPECS), *groups]
 
 
 @pytest.mark.parametrize("path", CONFIG, ids=lambda p: p.name)
@@ -27,8 +37,7 @@ def test_a_file_holds_every_parameter_at_its_default(path: Path) -> None:
     """All but `cameras`, which says what the file is for."""
     found = read_parameters(path)
     names = found.pop("cameras")
-    specs = [spec for spec in NODE_SPECS if spec.name != "cameras"]
-    specs += [spec for name in names for spec in camera_specs(name)]
+    specs = [spec for spec in specs_of(path, *names) if spec.name != "cameras"]
     assert found == {spec.name: spec.default for spec in specs}
     kinds = {name: type(value) for name, value in found.items()}
     assert kinds == {spec.name: type(spec.default) for spec in specs}  # 1 is not 1.0 to ROS
@@ -43,16 +52,34 @@ def test_a_file_explains_every_parameter(path: Path) -> None:
         key = line.split(":")[0].strip()
         if above.strip().startswith("#"):
             explained.add(key)
-    leaves = {spec.name.rpartition(".")[2] for spec in (*NODE_SPECS, *camera_specs("x"))}
+    leaves = {spec.name.rpartition(".")[2] for spec in specs_of(path, "x")}
     assert leaves <= explained
 
 
 def test_the_node_takes_a_file(ros_node: Callable[..., Any]) -> None:
-    for path in CONFIG:
+    for path in {*CONFIG, FUSION} - {EDGE}:
         overrides = {k.replace(".", "__"): v for k, v in read_parameters(path).items()}
         settings = load_settings(ros_node("hand_mesh_node", **overrides))
-        assert len(settings.cameras) in (1, 4)
+        assert len(settings.cameras) in (1, 2, 4)
         assert settings.output_frame == ("world" if len(settings.cameras) > 1 else "")
+
+
+def test_fusion_hears_what_the_edge_says(ros_node: Callable[..., Any]) -> None:
+    """The file for the machine that fuses names topics of the file for the machines that look."""
+    found = read_parameters(FUSION)
+    known = {s.name: s.default for s in specs_of(FUSION, *found["cameras"])}
+    for name, value in found.items():
+        assert type(value) is type(known[name]), name
+    edge = load_edge_settings(
+        ros_node("edge", **{k.replace(".", "__"): v for k, v in read_parameters(EDGE).items()})
+    )
+    (camera,) = edge.cameras
+    settings = load_settings(ros_node(**{k.replace(".", "__"): v for k, v in found.items()}))
+    remote = settings.cameras[0]
+    assert remote.name == camera.name and not edge.reliable
+    assert remote.observations_topic == f"/edge_0/hand_edge_node/observations/{camera.name}"
+    assert remote.info_topic == f"/edge_0/{camera.info_topic}"
+    assert all(c.observations_topic for c in settings.cameras)
 
 
 @pytest.mark.parametrize("spec", ALL_SPECS, ids=lambda s: s.name)
