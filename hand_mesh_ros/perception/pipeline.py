@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.geometry.cameras import project, rays
-from hand_mesh_ros.geometry.triangulation import triangulate
+from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.shape import HandShape
-from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.perception.associate import AssociateSettings, associate
 from hand_mesh_ros.perception.estimate import Backend, HandViews, TakesShape
+from hand_mesh_ros.perception.expect import expect
 from hand_mesh_ros.perception.observe import Observer
-from hand_mesh_ros.perception.track import Track, Tracker, TrackSettings
-from hand_mesh_ros.types import Camera, Frame, FrameSet, HandSet, View
+from hand_mesh_ros.perception.track import Tracker, TrackSettings
+from hand_mesh_ros.types import FrameSet, HandSet, Side, View
 
 Array = NDArray[np.float64]
+_STAGES = ("observe", "associate", "estimate", "track")
 
 
 @dataclass(frozen=True)
@@ -28,27 +30,47 @@ class PipelineSettings:
 
     ``min_views``: fewer views than this do not make a hand where cameras could have seen more.
     ``search_every``: each camera's whole image is searched again at least once in so many sets
-    while hands are tracked (always, while there is none).
+    while hands are tracked (always, while there is none); ``search_full``: once in so many when
+    the set before had as many hands as there may be. ``compensate``: landmarks of frames taken
+    before the set's time are moved to it by the motion of the track they belong to.
     """
 
     max_hands: int = 2
     min_views: int = 1
     search_every: int = 4
+    search_full: int = 30
+    compensate: bool = True
     associate: AssociateSettings = field(default_factory=AssociateSettings)
     track: TrackSettings = field(default_factory=TrackSettings)
 
 
+@runtime_checkable
+class HasModels(Protocol):
+    """A backend that tells which hand models its MANO parameters belong to.
+
+    Hands of a backend that does not are tracked, but neither filtered nor predicted.
+    """
+
+    models: Mapping[Side, HandModel]
+
+
 class HandPipeline:
-    """Holds what lasts between frame sets: the tracks. One call of `process` a set, in order."""
+    """Holds what lasts between frame sets: the tracks. One call of `process` a set, in order.
+
+    ``timings`` are the seconds that each stage of the last set took; ``outliers`` counts, by
+    camera, views that were left out because two or more others contradict them.
+    """
 
     def __init__(
         self, observer: Observer, backend: Backend, settings: PipelineSettings | None = None
     ) -> None:
         self.settings = settings or PipelineSettings()
         self._observer, self._backend = observer, backend
-        self._tracker = Tracker(self.settings.track)
-        self._count = 0
+        models = backend.models if isinstance(backend, HasModels) else None
+        self._tracker = Tracker(self.settings.track, models)
+        self._count, self._measured = 0, 0
         self.timings: dict[str, float] = {}
+        self.outliers: Counter[str] = Counter()
 
     def reset(self) -> None:
         """Forget the tracks; ids go on."""
@@ -66,87 +88,88 @@ class HandPipeline:
             )
         self._backend.use_shape(shape)
 
-    def process(self, frame_set: FrameSet) -> HandSet:
-        """The hands of one frame set; ``timings`` holds the seconds each stage took."""
+    def process(
+        self, frame_set: FrameSet, latency: Callable[[int], float] | None = None
+    ) -> HandSet:
+        """The hands of one frame set, in its order.
+
+        ``latency`` tells, for a capture time in nanoseconds, the seconds since then: given, hands
+        are predicted to the moment at which it is asked, and flagged so.
+        """
         frames, stamp_ns = frame_set.frames, frame_set.stamp_ns
         clock = [time.perf_counter()]
         tracks = self._tracker.live(stamp_ns)
-        hints = _hints(frames, tracks, stamp_ns)
+        expected = expect(self._tracker, tracks, frames, stamp_ns)
+        hints = expected.hints()
         views = self._observer(frames, hints, self._search(len(frames), hints))
         clock.append(time.perf_counter())
-        groups = self._groups(views, len(frames))
+        distance = expected.distances(views)
+        moved = views
+        if self.settings.compensate:
+            reach = self.settings.track.gate
+            moved = expected.at_set_time(views, distance, reach)
+        groups, outliers = self._groups(moved, len(frames), distance)
+        row = {id(view): i for i, view in enumerate(moved)}
+        numbers = [[row[id(view)] for view in group] for group in groups]
+        self.outliers.update(view.camera.name for view in outliers)
         clock.append(time.perf_counter())
-        matched = self._tracker.match([_centre(g) for g in groups], stamp_ns)
+        matched = self._tracker.match(
+            np.array([distance[n].mean(axis=0) for n in numbers]).reshape(len(groups), len(tracks)),
+            np.array([HandViews(tuple(g)).right for g in groups]),
+            tracks,
+            stamp_ns,
+        )
         hands = [
             HandViews(tuple(g), t.hand, t.right_votes) if t else HandViews(tuple(g))
             for g, t in zip(groups, matched, strict=True)
         ]
         estimates = self._backend.estimate(hands)
         clock.append(time.perf_counter())
-        made = [(e, t, h) for e, t, h in zip(estimates, matched, hands, strict=True) if e]
-        tracked = self._tracker.update(
-            [(e, t, h.right_log_odds) for e, t, h in made], stamp_ns
-        )
-        self._count += 1
+        made = [
+            (e, t, h.right_log_odds, n)
+            for e, t, h, n in zip(estimates, matched, hands, numbers, strict=True)
+            if e
+        ]
+        ahead = max(latency(stamp_ns), 0.0) if latency is not None else 0.0
+        tracked = self._tracker.update([(e, t, o) for e, t, o, _ in made], stamp_ns, ahead)
+        room = self.settings.max_hands - len(tracked)
+        unseen = self._tracker.coasting(tracked, stamp_ns, ahead)[: max(room, 0)]
+        clock.append(time.perf_counter())
+        self._count, self._measured = self._count + 1, len(made)
         spans = np.diff(clock).tolist()
-        self.timings = dict(zip(("observe", "associate", "estimate"), spans, strict=True))
-        used = {id(view) for _, _, hand in made for view in hand.views}
+        self.timings = dict(zip(_STAGES, spans, strict=True))
+        used = {i for _, _, _, n in made for i in n}
         return HandSet(
             stamp_ns=stamp_ns,
             spread=frame_set.spread,
             views=tuple(frame.camera.name for frame in frames),
-            hands=tracked,
-            observed=tuple(hand.views for _, _, hand in made),
-            unmatched=tuple(view for view in views if id(view) not in used),
+            hands=tracked + unseen,
+            # As the cameras saw them, each at its own time.
+            observed=tuple(tuple(views[i] for i in n) for _, _, _, n in made)
+            + ((),) * len(unseen),
+            unmatched=tuple(view for i, view in enumerate(views) if i not in used),
         )
 
     def _search(self, cameras: int, hints: Sequence[tuple[int, Array]]) -> list[int]:
         """Frames to search whole: all without tracks, else those whose turn it is."""
         if not hints:
             return list(range(cameras))
-        every = max(self.settings.search_every, 1)
+        settings = self.settings
+        full = self._measured >= settings.max_hands
+        every = max(settings.search_full if full else settings.search_every, 1)
         return [i for i in range(cameras) if (self._count + i) % every == 0]
 
-    def _groups(self, views: Sequence[View], cameras: int) -> list[list[View]]:
-        """Groups of views, one hand each, best supported first, at most ``max_hands``."""
-        groups = associate(views, self.settings.associate)
+    def _groups(
+        self, views: Sequence[View], cameras: int, distance: Array
+    ) -> tuple[list[list[View]], list[View]]:
+        """Groups of views, one hand each, best supported first, at most ``max_hands``; and the
+
+        views that contradict them.
+        """
+        groups = associate(views, self.settings.associate, distance)
+        grouped = {id(view) for group in groups for view in group}
         needed = min(self.settings.min_views, cameras)
-        groups = [g for g in groups if len(g) >= needed]
-        groups.sort(key=lambda g: (-len(g), -sum(v.presence for v in g)))
-        return groups[: self.settings.max_hands]
-
-
-def _hints(
-    frames: Sequence[Frame], tracks: Sequence[Track], stamp_ns: int
-) -> list[tuple[int, Array]]:
-    """Where each tracked hand should be in each frame: ROIs around its predicted joints."""
-    out = []
-    for track in tracks:
-        joints = track.predicted(stamp_ns)
-        for i, frame in enumerate(frames):
-            uv = project(frame.camera, joints)
-            if _mostly_inside(frame.camera, uv):
-                out.append((i, rois_from_landmarks(uv)[0]))
-    return out
-
-
-def _mostly_inside(camera: Camera, uv: Array) -> bool:
-    if not np.isfinite(uv).all():
-        return False
-    inside = (uv >= 0).all(-1) & (uv[:, 0] < camera.width) & (uv[:, 1] < camera.height)
-    return bool(inside.mean() > 0.6)
-
-
-def _centre(views: Sequence[View]) -> Array:
-    """Rough centre (3,) of a hand: triangulated, or along the ray at its depth or apparent size."""
-    if len(views) > 1:
-        uv, sigma = np.stack([v.uv for v in views]), np.stack([v.sigma for v in views])
-        centre: Array = np.nanmean(triangulate([v.camera for v in views], uv, sigma), axis=0)
-        return centre
-    view = views[0]
-    size_m = np.linalg.norm(view.world - view.world.mean(0), axis=-1).mean()
-    size_px = np.linalg.norm(view.uv - view.uv.mean(0), axis=-1).mean()
-    depth = view.camera.focal * size_m / max(size_px, 1.0)
-    if view.depth is not None and np.isfinite(view.depth).any():
-        depth = float(np.nanmedian(view.depth))
-    return np.asarray(view.camera.centre + depth * rays(view.camera, view.uv.mean(0)))
+        enough = [g for g in groups if len(g) >= needed]
+        enough.sort(key=lambda g: (-len(g), -sum(v.presence for v in g)))
+        outliers = [view for view in views if id(view) not in grouped]
+        return enough[: self.settings.max_hands], outliers

@@ -16,6 +16,7 @@ from hand_mesh_ros.perception.associate import (
     believable,
     pair_costs,
 )
+from hand_mesh_ros.perception.view_arrays import view_arrays
 from hand_mesh_ros.types import View
 
 SETTINGS = AssociateSettings()
@@ -122,7 +123,7 @@ def test_costs_are_epipolar_distances_in_sigmas(scene: Any, rng: np.random.Gener
     cameras = scene.cameras(2)
     hand = scene.hand(rng, "right")
     a, b = (scene.view(hand, i, c, rng, noise=2.0) for i, c in enumerate(cameras))
-    cost = pair_costs([a, b], AssociateSettings(side_cost=0.0))
+    cost = pair_costs(view_arrays([a, b]), AssociateSettings(side_cost=0.0))
     expected = epipolar_distance(cameras[0], cameras[1], a.uv, b.uv) / 2.0
     np.testing.assert_allclose(cost[0, 1], np.minimum(expected, 8).mean(), rtol=1e-9)
     np.testing.assert_allclose(cost, cost.T)
@@ -133,8 +134,8 @@ def test_different_sides_cost(scene: Any, rng: np.random.Generator) -> None:
     cameras = scene.cameras(2)
     hand = scene.hand(rng, "right")
     a, b = (scene.view(hand, i, c, rng) for i, c in enumerate(cameras))
-    same = pair_costs([a, b], SETTINGS)[0, 1]
-    other = pair_costs([a, replace(b, right=0.0)], SETTINGS)[0, 1]
+    same = pair_costs(view_arrays([a, b]), SETTINGS)[0, 1]
+    other = pair_costs(view_arrays([a, replace(b, right=0.0)]), SETTINGS)[0, 1]
     np.testing.assert_allclose(other - same, 0.95 - 2 * 0.95 * 0.05, atol=1e-9)
 
 

@@ -178,19 +178,30 @@ def test_whole_images_are_searched_in_turns_while_hands_are_tracked(
     assert {i for search in later[:4] for i in search} == {0, 1, 2, 3}
 
 
-def test_a_lost_hand_is_gone_at_once_and_comes_back_itself(
-    scene: Any, still: Callable[[int], list[Any]]
+@pytest.mark.parametrize(("coast", "coasted"), [(0.0, 0), (0.15, 2)])
+def test_a_lost_hand_coasts_for_a_moment_and_comes_back_itself(
+    scene: Any, still: Callable[[int], list[Any]], coast: float, coasted: int
 ) -> None:
     gone = range(5, 9)
 
     def hands(stamp_ns: int) -> list[Any]:
         return [] if round(seconds(stamp_ns) / (PERIOD * 1e-9)) in gone else still(stamp_ns)
 
-    answers = run(
-        pipeline(TrueViews(scene, hands), track=TrackSettings(max_gap=0.5)), scene.cameras(3), 12
-    )
-    assert [len(answer.hands) for answer in answers] == [1] * 5 + [0] * 4 + [1] * 3
+    made = pipeline(TrueViews(scene, hands), track=TrackSettings(max_gap=0.5, coast=coast))
+    answers = run(made, scene.cameras(3), 12)
+    counts = [1] * (5 + coasted) + [0] * (4 - coasted) + [1] * 3
+    assert [len(answer.hands) for answer in answers] == counts
     assert {hand.track_id for answer in answers for hand in answer.hands} == {1}
+    shown = [answer.hands[0].estimate for answer in answers[4:7] if answer.hands]
+    spread = [np.trace(estimate.wrist_covariance[:3, :3]) for estimate in shown]
+    for k, answer in enumerate(answers):
+        assert len(answer.observed) == len(answer.hands)
+        for hand, views in zip(answer.hands, answer.observed, strict=True):
+            assert hand.extrapolated == (k in gone)
+            assert len(views) == len(hand.estimate.view_indices) == (0 if k in gone else 3)
+            assert hand.estimate.residual_px.shape == (len(views), 21)
+            assert np.linalg.norm(hand.estimate.joints - still(0)[0].joints, axis=-1).max() < 0.02
+    assert all(np.diff(spread) > 0)
 
 
 def test_a_hand_that_was_gone_for_long_is_another(
@@ -257,7 +268,7 @@ def test_a_hand_that_too_few_cameras_see_is_not_published(
 def test_timings_tell_of_every_stage(scene: Any, still: Callable[[int], list[Any]]) -> None:
     made = pipeline(TrueViews(scene, still))
     run(made, scene.cameras(2), 1)
-    assert set(made.timings) == {"observe", "associate", "estimate"}
+    assert set(made.timings) == {"observe", "associate", "estimate", "track"}
     assert all(value >= 0 for value in made.timings.values())
 
 

@@ -39,7 +39,12 @@ def estimate(place: np.ndarray, side: Side = "right") -> HandEstimate:
 def step(tracker: Tracker, places: list[Any], stamp_ns: int) -> list[int]:
     """One instant with hands at these places; the number each got."""
     estimates = [estimate(np.array(place, dtype=float)) for place in places]
-    matched = tracker.match([e.joints.mean(0) for e in estimates], stamp_ns)
+    tracks = tracker.live(stamp_ns)
+    expected = [tracker.moving(track, stamp_ns).joints.mean(0) for track in tracks]
+    distance = np.array(
+        [[np.linalg.norm(e.joints.mean(0) - x) for x in expected] for e in estimates]
+    ).reshape(len(estimates), len(tracks))
+    matched = tracker.match(distance, np.full(len(estimates), 0.9), tracks, stamp_ns)
     hands = tracker.update(
         [(e, t, 1.0) for e, t in zip(estimates, matched, strict=True)], stamp_ns
     )
@@ -113,7 +118,8 @@ def test_prediction_moves_on_but_not_away() -> None:
     (track,) = tracker.tracks
     stamp = START + 19 * PERIOD
     speed = 0.01 / (PERIOD * 1e-9)
-    ahead = track.predicted(stamp + PERIOD).mean(0) - track.predicted(stamp).mean(0)
+    here = tracker.moving(track, stamp).joints.mean(0)
+    ahead = tracker.moving(track, stamp + PERIOD).joints.mean(0) - here
     np.testing.assert_allclose(ahead, [speed * PERIOD * 1e-9, 0, 0], atol=1e-4)
-    far = track.predicted(stamp + 10**10).mean(0) - track.predicted(stamp).mean(0)
+    far = tracker.moving(track, stamp + 10**10).joints.mean(0) - here
     assert far[0] <= speed * 0.2 + 1e-6

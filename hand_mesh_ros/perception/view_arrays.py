@@ -1,0 +1,108 @@
+"""The views of an instant as arrays, so that geometry is done for all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.geometry.cameras import undistort
+from hand_mesh_ros.geometry.projection import polynomial, stack_cameras
+from hand_mesh_ros.types import View
+
+Array = NDArray[np.float64]
+_STEPS = 12
+
+
+class ViewArrays(NamedTuple):
+    """N views: ``xy`` (N, 21, 2) in normalised coordinates, NaN where no ray reaches; ``sigma``
+
+    (N, 21) in the same unit (radians, near the axis); ``P`` (N, 3, 4) world to camera; ``frame``
+    (N,) index of the frame; ``right`` (N,) probability of a right hand.
+    """
+
+    xy: Array
+    sigma: Array
+    P: Array
+    frame: NDArray[np.int64]
+    right: Array
+
+    def select(self, which: Sequence[int]) -> ViewArrays:
+        """Some of the views."""
+        i = list(which)
+        return ViewArrays(self.xy[i], self.sigma[i], self.P[i], self.frame[i], self.right[i])
+
+
+def view_arrays(views: Sequence[View]) -> ViewArrays:
+    """Views, at least one, as arrays."""
+    focal = np.array([v.camera.focal for v in views])
+    return ViewArrays(
+        xy=_normalised(views),
+        sigma=np.stack([v.sigma for v in views]) / focal[:, None],
+        P=np.stack([v.camera.T_camera_world[:3] for v in views]),
+        frame=np.array([v.index for v in views]),
+        right=np.array([v.right for v in views]),
+    )
+
+
+def triangulate_arrays(a: ViewArrays) -> Array:
+    """World points (21, 3) from all views of ``a``; see `geometry.triangulation.triangulate`."""
+    seen = np.asarray(np.isfinite(a.xy).all(-1))
+    xy = np.where(seen[..., None], a.xy, 0.0)
+    rows = xy[..., None] * a.P[:, None, 2:3] - a.P[:, None, :2]  # (V, 21, 2, 4)
+    weight = np.where(seen, 1 / a.sigma, 0.0)
+    points = _least_squares(rows * weight[..., None, None])
+    depth = np.maximum(np.abs(points @ a.P[:, 2, :3].T + a.P[:, 2, 3]).T, 1e-3)
+    points = _least_squares(rows * (weight / depth)[..., None, None])
+    points[seen.sum(0) < 2] = np.nan
+    return points
+
+
+def errors_in_sigmas(a: ViewArrays, points: Array) -> tuple[Array, Array]:
+    """How far ``points`` (21, 3) appear from where they were seen, in sigmas (V, 21), and depths
+
+    (V, 21) m along the optical axes.
+    """
+    local = np.einsum("vij,nj->vni", a.P[..., :3], points) + a.P[:, None, :, 3]
+    z = local[..., 2]
+    safe = np.where(np.abs(z) > 1e-6, z, 1e-6)
+    gap = local[..., :2] / safe[..., None] - a.xy
+    return np.asarray(np.sqrt((gap * gap).sum(-1)) / a.sigma), z
+
+
+def _least_squares(rows: Array) -> Array:
+    """(V, N, 2, 4) rows ``[A | -b]`` to N solutions (N, 3)."""
+    flat = np.moveaxis(rows, 1, 0).reshape(rows.shape[1], -1, 4)
+    square = np.swapaxes(flat, 1, 2) @ flat  # (N, 4, 4)
+    normal, right = square[:, :3, :3], -square[:, :3, 3:]
+    damping = 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-30
+    return np.asarray(np.linalg.solve(normal + damping * np.eye(3), right)[..., 0])
+
+
+def _normalised(views: Sequence[View]) -> Array:
+    """`geometry.cameras.undistort` of every view, those with polynomial distortion together."""
+    stacked = stack_cameras(tuple(v.camera for v in views))
+    uv = np.stack([v.uv for v in views])
+    if stacked.fisheye is not None:
+        return np.stack([undistort(v.camera, v.uv) for v in views])
+    target = np.linalg.solve(stacked.A[:, None], (uv - stacked.c[:, None])[..., None])[..., 0]
+    k, limit = stacked.k[..., None], stacked.limit[:, None, None]
+    if not k.any():
+        return np.asarray(target)
+    xy = target.copy()
+    for _ in range(_STEPS):
+        value, J = polynomial(k, xy)
+        error = value - target
+        det = J[..., 0, 0] * J[..., 1, 1] - J[..., 0, 1] * J[..., 1, 0]
+        det = np.where(np.abs(det) < 1e-6, 1e-6, det)
+        dx = (J[..., 1, 1] * error[..., 0] - J[..., 0, 1] * error[..., 1]) / det
+        dy = (J[..., 0, 0] * error[..., 1] - J[..., 1, 0] * error[..., 0]) / det
+        xy = xy - np.stack([dx, dy], -1)
+        radius = np.sqrt((xy * xy).sum(-1, keepdims=True))
+        xy = np.where(radius > limit, xy * (limit / np.maximum(radius, 1e-12)), xy)
+        if np.nanmax(np.abs(error), initial=0.0) < 1e-9:
+            break
+    reached = np.abs(polynomial(k, xy)[0] - target).max(-1) < 1e-7
+    return np.where(reached[..., None], xy, np.nan)
