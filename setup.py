@@ -22,7 +22,10 @@ FALLBACK = f"{NAME}.ros._fallback"
 MESSAGES = sorted(file.relative_to(ROOT) for file in (ROOT / "msg").glob("*.msg"))
 PROGRAMS = {  # as in CMakeLists.txt
     "hand_mesh_node": f"{NAME}.ros.hand_mesh_node",
+    "hand_edge_node": f"{NAME}.ros.edge_node",
     "camera_cell_node": f"{NAME}.ros.camera_cell_node",
+    "cell_calibration_node": f"{NAME}.ros.cell_calibration_node",
+    "servo_bridge_node": f"{NAME}.ros.servo_bridge_node",
     "hand-mesh": f"{NAME}.cli",
 }
 

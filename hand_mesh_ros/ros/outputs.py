@@ -92,7 +92,7 @@ class HandOutputs:
             if hand is not None:
                 self._publish_side(side, hand, frame_id, hands.stamp_ns)
         mesh, markers = _wanted(self._mesh), _wanted(self._markers)
-        if mesh or markers or any(self._overlays.wanted(f.camera.name) for f in frames.frames):
+        if mesh or markers or any(map(self._overlays.wanted, frames.frames)):
             hands = with_meshes(hands, self._models)
         if mesh:
             for hand in hands.hands:

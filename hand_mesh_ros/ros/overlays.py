@@ -27,13 +27,15 @@ class Overlays:
         self._complain = complain
         self._canvases: dict[str, _Canvas] = {}
 
-    def wanted(self, camera: str) -> bool:
-        """Whether somebody subscribes to a picture of this camera."""
-        return _heard(self._raw[camera]) or _heard(self._compressed[camera])
+    def wanted(self, frame: Frame) -> bool:
+        """Whether somebody subscribes to a picture of this camera, and there is one."""
+        camera = frame.camera.name
+        heard = _heard(self._raw[camera]) or _heard(self._compressed[camera])
+        return heard and frame.observed is None
 
     def publish(self, hands: HandSet, frames: Sequence[Frame], alpha: float) -> None:
         """Draw the hands over the wanted ones of ``frames`` and publish them."""
-        frames = [frame for frame in frames if self.wanted(frame.camera.name)]
+        frames = [frame for frame in frames if self.wanted(frame)]
         if not frames:
             return
         from hand_mesh_ros.render import overlay

@@ -24,6 +24,7 @@ BIN = Path(sys.executable).parent
 SITE = sysconfig.get_paths()["purelib"]
 PROGRAMS = {
     "hand_mesh_node",
+    "hand_edge_node",
     "camera_cell_node",
     "cell_calibration_node",
     "servo_bridge_node",
