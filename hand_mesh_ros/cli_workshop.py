@@ -127,8 +127,35 @@ def bench_cell_command(
                 found = measure(report)
         print_report({"source": f"bench cell: {part}", **found})
         figures |= found
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "cell.json"
+    _add_figures(out / "cell.json", figures)
+
+
+@bench_app.command("soak", epilog="Example: hand-mesh bench soak --sets 20000")
+def bench_soak_command(
+    sets: Annotated[int, typer.Option(help="Frame sets to show, about 15 a second.", min=300)] = (
+        20_000
+    ),
+    seed: Annotated[int, typer.Option(help="Of the faults' order.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for cell.json.")] = Path("out/bench"),
+) -> None:
+    """Everything that goes wrong in a cell, again and again, against a running node.
+
+    Lost cameras, corrupt images, clock jumps, a failing backend, a killed node: the exit status is
+    1 if a promise was broken.
+    """
+    from hand_mesh_ros.ros.bench_soak import run
+
+    with progress_bar("bench soak") as report:
+        figures, wrong = run(sets, seed, report)
+    print_report({"source": "bench soak", **figures})
+    _add_figures(out / "cell.json", figures)
+    if wrong:
+        fail("promises were broken:\n" + "\n".join(wrong))
+
+
+def _add_figures(path: Path, figures: dict[str, float]) -> None:
+    """Write figures into a file; those of other parts stay."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.is_file() else {}
     path.write_text(json.dumps(before | figures, indent=2) + "\n")
     typer.echo(f"wrote {path}")
