@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from hand_mesh_ros.geometry.arrays import AnyArray
 _LOG = logging.getLogger(__name__)
 _SLOW = 2.0  # s; loading from disk takes less
 _ONE_AT_A_TIME = threading.Lock()
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Kernel = Callable[..., bool]
 
 
 def kernels(reference: AnyArray) -> Any:
@@ -93,7 +93,7 @@ def _load() -> SimpleNamespace | None:
     )
 
 
-def jit(reads: tuple[int, ...], writes: tuple[int, ...]) -> Callable[[_Function], _Function]:
+def jit(reads: tuple[int, ...], writes: tuple[int, ...]) -> Callable[[_Kernel], _Kernel]:
     """Compile a function of float64 arrays, or load it from disk.
 
     ``reads`` are the dimensions of the arrays that it reads (0: a number), ``writes`` of those
@@ -108,7 +108,7 @@ def jit(reads: tuple[int, ...], writes: tuple[int, ...]) -> Callable[[_Function]
     arguments = [array(n, True) for n in reads] + [array(n, False) for n in writes]
     signature = types.boolean(*arguments)
 
-    def compiled(function: _Function) -> _Function:
+    def compiled(function: _Kernel) -> _Kernel:
         made: Any
         try:
             made = numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
@@ -116,6 +116,6 @@ def jit(reads: tuple[int, ...], writes: tuple[int, ...]) -> Callable[[_Function]
             # No folder that Numba may write to.
             _LOG.warning("the compiled solver cannot be kept on disk: %s", error)
             made = numba.njit(signature, nogil=True, error_model="numpy")(function)
-        return cast(_Function, made)
+        return cast(_Kernel, made)
 
     return compiled

@@ -7,18 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hand_mesh_ros.geometry.cameras import look_at, project
+from hand_mesh_ros.evaluation.bench_solver import cameras, draw_hand
+from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.rotations import exp_so3, log_so3
 from hand_mesh_ros.hand.kinematics import (
     BETAS,
     GLOBAL_ORIENT,
-    HAND_POSE,
     NUM_PARAMS,
-    TRANSL,
     joints_and_jacobian,
 )
 from hand_mesh_ros.hand.landmarks import PALM, landmarks_and_jacobian
-from hand_mesh_ros.hand.limits import pose_limits
 from hand_mesh_ros.hand.mirror import mirror_params, mirror_points
 from hand_mesh_ros.hand.model import HandModel, Side, load_hand_model
 from hand_mesh_ros.hand.observations import (
@@ -30,43 +28,9 @@ from hand_mesh_ros.hand.observations import (
     default_prior,
 )
 from hand_mesh_ros.hand.robot_frames import wrist_frame
-from hand_mesh_ros.hand.solver import Fit, SolverOptions, fit, fit_batch
+from hand_mesh_ros.hand.solver import Fit, fit, fit_batch
 from hand_mesh_ros.hand.starts import start_from_points, start_from_view
 from hand_mesh_ros.types import SIDES, Camera
-
-CENTRE = np.array([0.1, -0.2, 0.4])
-OPTIONS = SolverOptions()
-
-
-def cameras(count: int) -> list[Camera]:
-    """Cameras 0.6 m from the hand, on an arc of 100 degrees, at two heights."""
-    K = np.array([[600.0, 0, 320], [0, 605, 240], [0, 0, 1]])
-    made = []
-    for i, angle in enumerate(np.deg2rad(np.linspace(-50, 50, count) if count > 1 else [0.0])):
-        eye = CENTRE + 0.6 * np.array([np.cos(angle), np.sin(angle), 0.2 + 0.3 * (i % 2)])
-        T = look_at(eye, CENTRE, np.array([0.0, 0, 1]))
-        D = np.array([-0.1, 0.02, 1e-3, -1e-3, 0])
-        made.append(Camera(f"c{i}", 640, 480, K, "plumb_bob", D, T))
-    return made
-
-
-def hand_of_the_prior(rng: np.random.Generator, side: Side = "right") -> np.ndarray:
-    """Parameters (61,) drawn from the solver's own prior, inside the joint limits."""
-    model = load_hand_model(side=side)
-    prior = default_prior(model)
-    sigma = 1 / np.sqrt(np.diag(prior.precision))
-    params = np.zeros(NUM_PARAMS)
-    lower, upper = pose_limits(side)
-    pose = rng.normal(prior.mean[HAND_POSE], sigma[HAND_POSE])
-    while (outside := (pose < lower) | (pose > upper)).any():
-        again = rng.normal(prior.mean[HAND_POSE], sigma[HAND_POSE])
-        pose = np.where(outside, again, pose)
-    params[HAND_POSE] = pose
-    params[BETAS] = rng.normal(prior.mean[BETAS], sigma[BETAS])
-    params[GLOBAL_ORIENT] = log_so3(exp_so3(rng.normal(0, 2, 3)))
-    middle = joints_and_jacobian(model, params[None])[0][0].mean(0)
-    params[TRANSL] = CENTRE + rng.normal(0, 0.03, 3) - middle
-    return params
 
 
 def landmarks_of(model: HandModel, params: np.ndarray) -> np.ndarray:
@@ -115,7 +79,7 @@ def worst_mm(result: Fit, model: HandModel, params: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(6))
 def test_exact_landmarks_give_exact_joints(side: Side, seed: int) -> None:
     model = load_hand_model(side=side)
-    truth = hand_of_the_prior(np.random.default_rng(seed), side)
+    truth = draw_hand(np.random.default_rng(seed), model)
     result = fitted(model, truth, seen(model, truth, cameras(4), sigma=0.1), start_noise=0.01)
     assert worst_mm(result, model, truth) < 0.5
     assert np.linalg.norm(result.joints - joints_of(model, truth), axis=-1).max() < 0.008
@@ -133,7 +97,7 @@ def test_errors_are_as_large_as_the_covariances_say() -> None:
     joint, wrist_position, wrist_rotation = [], [], []
     for seed in range(50):
         rng = np.random.default_rng(100 + seed)
-        truth = hand_of_the_prior(rng)
+        truth = draw_hand(rng, model)
         observed = seen(model, truth, cameras(2 + seed % 3), sigma=4.0, rng=rng)
         result = fitted(model, truth, observed, start_noise=0.005)
         error = result.joints - joints_of(model, truth)
@@ -151,7 +115,7 @@ def test_errors_are_as_large_as_the_covariances_say() -> None:
 
 def test_covariances_are_covariances() -> None:
     model, rng = load_hand_model(), np.random.default_rng(3)
-    truth = hand_of_the_prior(rng)
+    truth = draw_hand(rng, model)
     few = fitted(model, truth, seen(model, truth, cameras(2), 2.0, rng))
     many = fitted(model, truth, seen(model, truth, cameras(4), 2.0, rng))
     for result in (few, many):
@@ -167,7 +131,7 @@ def test_covariances_are_covariances() -> None:
 def test_one_view_and_relative_landmarks(side: Side, seed: int) -> None:
     """Depth rests on the hand's size, what is across the view on the pixels."""
     model, rng = load_hand_model(side=side), np.random.default_rng(40 + seed)
-    truth, (camera,) = hand_of_the_prior(rng, side), cameras(1)
+    truth, (camera,) = draw_hand(rng, model), cameras(1)
     (observed,) = seen(model, truth, [camera], 1.0, rng)
     points = landmarks_of(model, truth)
     guess = points - points.mean(0) + rng.normal(0, 0.004, points.shape)
@@ -189,7 +153,7 @@ def test_left_hands_are_mirrored_right_hands(seed: int) -> None:
     """The world mirrored at x = 0, pictures flipped with it, gives the mirrored answer."""
     rng = np.random.default_rng(70 + seed)
     right, left = load_hand_model(side="right"), load_hand_model(side="left")
-    truth = hand_of_the_prior(rng, "right")
+    truth = draw_hand(rng, right)
     M = np.diag([-1.0, 1, 1, 1])
     observed = [
         replace(o, camera=replace(o.camera, distortion="none", D=np.zeros(0)))
@@ -210,7 +174,7 @@ def test_left_hands_are_mirrored_right_hands(seed: int) -> None:
 
 def test_outlying_pixels_are_let_go() -> None:
     model, rng = load_hand_model(), np.random.default_rng(11)
-    truth = hand_of_the_prior(rng)
+    truth = draw_hand(rng, model)
     observed = seen(model, truth, cameras(4), 1.0, rng)
     spoiled = [replace(o, uv=o.uv.copy()) for o in observed]
     for view, joint in ((0, 8), (1, 12), (2, 0), (3, 20)):
@@ -223,7 +187,7 @@ def test_outlying_pixels_are_let_go() -> None:
 
 def test_unseen_landmarks_are_ignored() -> None:
     model, rng = load_hand_model(), np.random.default_rng(12)
-    truth = hand_of_the_prior(rng)
+    truth = draw_hand(rng, model)
     observed = [replace(o, uv=o.uv.copy()) for o in seen(model, truth, cameras(3), 0.05, rng)]
     observed[0].uv[[4, 8, 9]] = np.nan
     observed[1].uv[[8, 16]] = np.nan
@@ -238,7 +202,7 @@ def test_unseen_landmarks_are_ignored() -> None:
 
 def test_a_start_needs_the_palm() -> None:
     model, prior = load_hand_model(), default_prior(load_hand_model())
-    points = landmarks_of(model, hand_of_the_prior(np.random.default_rng(1)))
+    points = landmarks_of(model, draw_hand(np.random.default_rng(1), model))
     points[PALM[2:]] = np.nan
     with pytest.raises(ValueError, match="palm"):
         start_from_points(model, points, prior.mean)
@@ -246,7 +210,7 @@ def test_a_start_needs_the_palm() -> None:
 
 def test_a_known_shape_is_kept() -> None:
     model, rng = load_hand_model(), np.random.default_rng(5)
-    truth = hand_of_the_prior(rng)
+    truth = draw_hand(rng, model)
     prior = default_prior(model).with_shape(truth[BETAS], 0.02**2 * np.eye(10))
     start = start_from_points(model, landmarks_of(model, truth), prior.mean)
     observed = Observation(tuple(seen(model, truth, cameras(2), 3.0, rng)))
@@ -260,7 +224,7 @@ def test_wrist_axes_point_the_same_ways_on_both_hands(side: Side) -> None:
     flat = wrist_frame(joints_of(model, np.zeros(NUM_PARAMS)), side)
     assert flat[1, 2] > 0.85, "z is not out of the back (+y of the canonical hand)"
     for _ in range(5):
-        params = hand_of_the_prior(rng, side)
+        params = draw_hand(rng, model)
         joints = joints_of(model, params)
         T = wrist_frame(joints, side)
         np.testing.assert_allclose(T[:3, :3].T @ T[:3, :3], np.eye(3), atol=1e-12)
@@ -276,7 +240,7 @@ def test_wrist_axes_point_the_same_ways_on_both_hands(side: Side) -> None:
 @pytest.mark.parametrize("side", SIDES)
 def test_landmark_jacobian_equals_differences(side: Side) -> None:
     model = load_hand_model(side=side)
-    params = hand_of_the_prior(np.random.default_rng(9), side)[None]
+    params = draw_hand(np.random.default_rng(9), model)[None]
     jacobian = landmarks_and_jacobian(model, params)[1]
     for i in range(NUM_PARAMS):
         step = np.zeros((1, NUM_PARAMS))
@@ -293,7 +257,7 @@ def drawn_problem(
     model, rng = load_hand_model(), np.random.default_rng(seed)
     observations, priors, starts = [], [], []
     for i in range(count):
-        truth = hand_of_the_prior(rng)
+        truth = draw_hand(rng, model)
         points = landmarks_of(model, truth)
         views = seen(model, truth, cameras(1 + i % 4), 2.0, rng)
         camera = views[0].camera
@@ -346,7 +310,7 @@ def test_normal_equations_are_those_of_the_residuals() -> None:
 
 def test_depth_places_a_single_view() -> None:
     model, rng = load_hand_model(), np.random.default_rng(31)
-    truth, (camera,) = hand_of_the_prior(rng), cameras(1)
+    truth, (camera,) = draw_hand(rng, model), cameras(1)
     points = landmarks_of(model, truth)
     (view,) = seen(model, truth, [camera], 1.0, rng)
     depth = (points @ camera.T_camera_world[:3, :3].T + camera.T_camera_world[:3, 3])[:, 2]
