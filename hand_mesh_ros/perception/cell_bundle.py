@@ -63,11 +63,16 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class BundleSettings:
-    """``rounds`` of at most ``iterations`` steps; the errors' scale is measured before each."""
+    """``rounds`` of at most ``iterations`` steps; the errors' scale is measured before each.
+
+    ``correlation``: how many landmarks err as one. Pixels count as if independent, so it is the
+    prior on the intrinsics that weighs as many times more.
+    """
 
     rounds: int = 3
     iterations: int = 20
     tolerance: float = 1e-6
+    correlation: float = 1.0
     intrinsics: Intrinsics = field(default_factory=Intrinsics)
 
 
@@ -126,7 +131,7 @@ def bundle_adjust(
     state = _State(stacked, np.zeros((len(cameras), INTRINSIC)), np.where(
         np.isfinite(points), points, 0.0
     ))
-    problem = _Problem(uv_seen, precision, free, tuple(held), settings.intrinsics)
+    problem = _Problem(uv_seen, precision, free, tuple(held), settings)
     steps = 0
     for _ in range(settings.rounds):
         problem = problem.with_noise(state)
@@ -201,7 +206,7 @@ class _Problem:
     precision: Array
     free: NDArray[np.bool_]
     held: tuple[int, ...]
-    intrinsics: Intrinsics
+    settings: BundleSettings
     noise: float = 1.0
 
     def with_noise(self, state: _State) -> _Problem:
@@ -227,7 +232,7 @@ class _Problem:
         square = (residual**2).sum(-1) / self.noise**2
         mask = self.precision > 0
         cost = 0.5 * (_TAILS + 2) * np.log1p(square / _TAILS)[mask].sum()
-        cost += 0.5 * ((state.intrinsics / self.intrinsics.sigma)[:, self.free[POSE:]] ** 2).sum()
+        cost += 0.5 * (self._prior() * state.intrinsics[:, self.free[POSE:]] ** 2).sum()
         return float(cost), error, np.where(mask, (_TAILS + 2) / (_TAILS + square), 0.0)
 
     def linearised(self, state: _State, damping: float) -> _System:
@@ -249,7 +254,7 @@ class _Problem:
         own = np.swapaxes(flat, -1, -2) @ flat  # (C, Q, Q)
         hand = np.einsum("gcjkq,gcjk->gcq", by_camera, weighted).reshape(G, C * Q)
         gradient = hand.sum(0)
-        prior = self._prior(Q)
+        prior = np.concatenate([np.zeros(POSE), self._prior()])
         own = own + np.diag(prior)
         gradient = gradient + np.concatenate(
             [np.zeros((C, POSE)), state.intrinsics[:, self.free[POSE:]]], 1
@@ -296,11 +301,10 @@ class _Problem:
         through = np.einsum("gjan,gcjkn->cjka", system.coupling, points, optimize=True)
         return out.reshape(C, J, 2, C * Q) - through
 
-    def _prior(self, size: int) -> Array:
-        """Information (Q,) that the given intrinsics have; poses have none."""
-        out = np.zeros(size)
-        out[POSE:] = 1 / self.intrinsics.sigma[self.free[POSE:]] ** 2
-        return out
+    def _prior(self) -> Array:
+        """Information (Q - 6,) that the given intrinsics have; poses have none."""
+        sigma = self.settings.intrinsics.sigma[self.free[POSE:]]
+        return np.asarray(self.settings.correlation / sigma**2)
 
     def _by_intrinsics(self, state: _State, local: Array) -> Array:
         """Derivative (G, C, J, 2, 4) of the pixels by log f, cx, cy and k1."""

@@ -139,11 +139,14 @@ def calibrate_cell(
         hands = matched(views, labels, len(cameras))
         _require_hands(cameras, hands, settings)
         last = i == _ROUNDS - 1
-        plan = BundleSettings(intrinsics=settings.intrinsics) if last else BundleSettings(rounds=1)
+        plan = BundleSettings(rounds=3 if last else 1)
+        bundle = _adjust(bundle.cameras, hands, plan)
+    plan = _with_intrinsics(bundle, views.stamps_ns[hands.instant], settings)
+    if settings.intrinsics.free.any() and not held:
         bundle = _adjust(bundle.cameras, hands, plan)
     tell(steps - 1, steps, "measuring the scale")
     stamps = views.stamps_ns[hands.instant]
-    bundle, scale = _metric(bundle, hands, stamps, cameras, models, shape, settings, held)
+    bundle, scale = _metric(bundle, hands, stamps, cameras, models, shape, settings, held, plan)
     _require_motion(hands, bundle, settings)
     _require_parallax(hands, bundle, settings)
     found = _in_frame(bundle, hands, stamps, scale, cameras, settings, held)
@@ -209,6 +212,17 @@ def _adjust(
     return bundle_adjust(cameras, hands.uv, hands.sigma, points, plan, held)
 
 
+def _with_intrinsics(
+    bundle: Bundle, stamps_ns: NDArray[np.int64], settings: CellSettings
+) -> BundleSettings:
+    """The last adjustment's settings, told how far landmark errors are from independent."""
+    size = len(bundle.information) // len(bundle.cameras)
+    constraint = gauge.held_by(bundle.cameras, size, None)
+    covariance = gauge.covariance_in_gauge(bundle.information, bundle.cameras, constraint)
+    correlation = gauge.variance_factor(covariance, bundle.scores, stamps_ns // _SECOND)
+    return BundleSettings(intrinsics=settings.intrinsics, correlation=correlation)
+
+
 def _metric(
     bundle: Bundle,
     hands: MatchedHands,
@@ -218,6 +232,7 @@ def _metric(
     shape: HandShape | None,
     settings: CellSettings,
     held: tuple[int, ...],
+    plan: BundleSettings,
 ) -> tuple[Bundle, Scale]:
     """The bundle in metres, and what says so."""
     if held:
@@ -228,7 +243,7 @@ def _metric(
         bundle = gauge.onto(loose, known, scale.factor).bundle(bundle)
         # What is trusted stays as it was given; the rest settles around it.
         cameras = [given[i] if i in held else c for i, c in enumerate(bundle.cameras)]
-        bundle = _adjust(cameras, hands, BundleSettings(intrinsics=settings.intrinsics), held)
+        bundle = _adjust(cameras, hands, plan, held)
         return bundle, replace(scale, source=f"the trusted pair {pair.a} - {pair.b}")
     if settings.baseline is not None:
         scale = by_baseline(bundle.cameras, settings.baseline)
