@@ -133,16 +133,19 @@ class EdgePipeline:
         self, camera: _Camera, views: Sequence[View], stamp_ns: int
     ) -> list[tuple[View, int]]:
         """The views that count, each with its hand's id."""
+        most = self.settings.max_hands
         matched = self._match(camera.hands, views, stamp_ns)
+        # A hand that comes back finds its place taken, if others have been found meanwhile.
+        for number in sorted(matched, key=lambda n: matched[n].missing)[most:]:
+            del matched[number]
         for number, hand in matched.items():
             hand.seen(views[number], stamp_ns)
         for hand in camera.hands:
             if hand.stamp_ns < stamp_ns and not hand.missing:
                 # One search for a hand just lost, not one in every frame that it stays away.
                 hand.missing = camera.due = True
-        room = self.settings.max_hands - len(matched)
         fresh = sorted(set(range(len(views))) - set(matched), key=lambda i: -views[i].presence)
-        for number in fresh[: max(room, 0)]:
+        for number in fresh[: most - len(matched)]:
             camera.ids += 1
             hand = _Followed(camera.ids, views[number], stamp_ns, views[number].right)
             matched[number] = hand

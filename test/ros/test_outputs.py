@@ -145,6 +145,28 @@ def test_overlays_are_drawn_at_once_for_those_who_look(
             np.testing.assert_array_equal(decode_image(message, name), drawn)
 
 
+def test_a_camera_without_an_image_has_no_overlay(bench: Bench, calls: Counter[str]) -> None:
+    """But what its edge node saw is told, and the others' pictures are drawn."""
+    pictures = {n: bench.subscribe(f"overlay/{n}", Image) for n in ("front", "left")}
+    seen = bench.subscribe("observations/left", HandObservations)
+    none = np.zeros((0, 0, 3), np.uint8)
+    bench.frames = FrameSet(
+        tuple(
+            replace(f, image=none, observed=()) if f.camera.name == "left" else f
+            for f in bench.frames.frames
+        )
+    )
+    for count in (1, 2):
+        bench.publish()
+        bench.spin_until(lambda: len(pictures["front"]) == len(seen) == count)  # noqa: B023
+    assert not pictures["left"]
+    bench.frames = FrameSet(tuple(replace(f, observed=()) for f in bench.frames.frames))
+    before = calls["draw_views"]
+    bench.publish()
+    bench.spin_until(lambda: len(seen) == 3)
+    assert calls["draw_views"] == before
+
+
 def test_what_is_heard_is_what_the_builders_make(
     bench: Bench, make_hand: Any, make_set: Any
 ) -> None:
