@@ -1,17 +1,26 @@
 """A synthetic cell, or a recording, as camera topics, and hand_mesh_node that reads them.
 
     ros2 launch hand_mesh_ros demo.launch.py rviz:=true
-    ros2 launch hand_mesh_ros demo.launch.py source:=PATH_OF_A_RECORDING params_file:=its_cell.yaml
+    ros2 launch hand_mesh_ros demo.launch.py source:=PATH_OF_A_RECORDING cell_file:=its_cell.yaml
 """
 
+import os
+
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    SetEnvironmentVariable,
+    Shutdown,
+)
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from hand_mesh_ros.ros.environment import PROFILE_VARIABLES
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -23,7 +32,7 @@ def generate_launch_description() -> LaunchDescription:
             description="'synthetic', or the path of a recording or bag.",
         ),
         DeclareLaunchArgument(
-            "params_file",
+            "cell_file",
             default_value=PathJoinSubstitution([share, "config", "cell.yaml"]),
             description="Parameters of hand_mesh_node; they name the cameras of the source.",
         ),
@@ -47,6 +56,12 @@ def generate_launch_description() -> LaunchDescription:
             description="Show the hands in rviz.",
         ),
     ]
+    # Importing hand_mesh_ros.ros named the package's profile, unless you have one of your own.
+    transport = [
+        SetEnvironmentVariable(name, os.environ[name])
+        for name in PROFILE_VARIABLES
+        if name in os.environ
+    ]
     files = PathJoinSubstitution([share, "launch"])
     playback = {
         "source": ParameterValue(LaunchConfiguration("source"), value_type=str),
@@ -57,9 +72,10 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *arguments,
+            *transport,
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource([files, "/cell.launch.py"]),
-                launch_arguments={"params_file": LaunchConfiguration("params_file")}.items(),
+                launch_arguments={"cell_file": LaunchConfiguration("cell_file")}.items(),
             ),
             Node(
                 package="hand_mesh_ros",

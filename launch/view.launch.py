@@ -4,11 +4,15 @@
     ros2 launch hand_mesh_ros view.launch.py cameras:=camera fixed_frame:=camera_optical_frame
 """
 
+import os
+
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+
+from hand_mesh_ros.ros.environment import PROFILE_VARIABLES
 
 # What config/rviz/hands.rviz subscribes to.
 SHOWN_NODE = "/hand_mesh_node"
@@ -17,8 +21,15 @@ SHOWN_CAMERAS = ("camera_0", "camera_1", "camera_2", "camera_3")
 
 def generate_launch_description() -> LaunchDescription:
     config = PathJoinSubstitution([FindPackageShare("hand_mesh_ros"), "config"])
+    # Importing hand_mesh_ros.ros named the package's profile, unless you have one of your own.
+    transport = [
+        SetEnvironmentVariable(name, os.environ[name])
+        for name in PROFILE_VARIABLES
+        if name in os.environ
+    ]
     return LaunchDescription(
         [
+            *transport,
             DeclareLaunchArgument(
                 "node",
                 default_value=SHOWN_NODE,

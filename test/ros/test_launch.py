@@ -1,110 +1,25 @@
 """The launch files start what is there, with files that are there.
 
-`launch` is not among the ROS wheels: a recording stand-in of the few names that the launch files
-use takes its place. Where `launch` is installed, it reads every file as well.
+They are read with the stand-in of test/launch_stand_in.py (fixture ``described``). Where `launch`
+is installed, it reads every file as well.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import runpy
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from hand_mesh_ros.ros.environment import PROFILE_VARIABLES, share_directory
+from hand_mesh_ros.ros.environment import PROFILE_VARIABLES
 from hand_mesh_ros.ros.parameter_files import camera_topics, cameras, read_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = sorted((ROOT / "launch").glob("*.launch.py"))
 REAL = importlib.util.find_spec("launch_ros") is not None
-
-
-class Recorded:
-    """What a launch file called, with its arguments; substitutions know their text."""
-
-    def __init__(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.kind, self.args, self.kwargs = kind, args, kwargs
-
-    def perform(self, context: Any) -> str:
-        if self.kind == "LaunchConfiguration":
-            return str(context.launch_configurations[self.args[0]])
-        if self.kind == "FindPackageShare":
-            assert self.args == ("hand_mesh_ros",)
-            return str(share_directory())
-        if self.kind == "PathJoinSubstitution":
-            return "/".join(text(part, context) for part in self.args[0])
-        raise TypeError(f"{self.kind} is no substitution")
-
-
-def text(value: Any, context: Any) -> str:
-    """The text of a substitution, or of a list of them, as launch makes it."""
-    if isinstance(value, (list, tuple)):
-        return "".join(text(part, context) for part in value)
-    return value if isinstance(value, str) else str(value.perform(context))
-
-
-def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {
-        "launch": ["LaunchDescription", "LaunchContext"],
-        "launch.actions": [
-            "DeclareLaunchArgument",
-            "IncludeLaunchDescription",
-            "LogInfo",
-            "OpaqueFunction",
-            "SetEnvironmentVariable",
-            "Shutdown",
-        ],
-        "launch.conditions": ["IfCondition"],
-        "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
-        "launch.substitutions": ["LaunchConfiguration", "PathJoinSubstitution"],
-        "launch_ros": [],
-        "launch_ros.actions": ["Node"],
-        "launch_ros.parameter_descriptions": ["ParameterValue"],
-        "launch_ros.substitutions": ["FindPackageShare"],
-    }
-    for module_name, classes in names.items():
-        module = ModuleType(module_name)
-        for kind in classes:
-            setattr(module, kind, lambda *a, _kind=kind, **k: Recorded(_kind, a, k))
-        monkeypatch.setitem(sys.modules, module_name, module)
-
-
-def described(path: Path, **arguments: str) -> SimpleNamespace:
-    """Arguments, processes, environment and inclusions of a launch file, with these arguments."""
-    description = runpy.run_path(str(path))["generate_launch_description"]()
-    context = SimpleNamespace(launch_configurations={})
-    out = SimpleNamespace(arguments={}, nodes=[], environment={}, includes=[], context=context)
-    waiting = list(description.args[0])
-    while waiting:
-        action = waiting.pop(0)
-        if action.kind == "DeclareLaunchArgument":
-            (name,) = action.args
-            out.arguments[name] = action.kwargs
-            value = arguments.get(name, text(action.kwargs["default_value"], context))
-            assert value in action.kwargs.get("choices", [value])
-            context.launch_configurations[name] = value
-        elif action.kind == "OpaqueFunction":
-            waiting = list(action.kwargs["function"](context)) + waiting
-        elif action.kind == "Node":
-            out.nodes.append(action.kwargs)
-        elif action.kind == "SetEnvironmentVariable":
-            out.environment[action.args[0]] = text(action.args[1], context)
-        elif action.kind == "IncludeLaunchDescription":
-            out.includes.append(text(action.args[0].args[0], context))
-    assert set(arguments) <= set(out.arguments)
-    return out
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    _stand_in(monkeypatch)
-    yield
 
 
 @pytest.mark.parametrize("path", LAUNCH, ids=lambda p: p.name)
@@ -132,7 +47,7 @@ if REAL:
 
 @pytest.mark.parametrize("path", LAUNCH, ids=lambda p: p.name)
 def test_every_argument_is_described_and_every_included_file_is_there(
-    path: Path, stand_in: None
+    path: Path, described: Any
 ) -> None:
     found = described(path)
     assert found.arguments
@@ -143,23 +58,22 @@ def test_every_argument_is_described_and_every_included_file_is_there(
 
 
 @pytest.mark.parametrize("name", ["hand_mesh", "cell"])
-def test_one_node_with_a_parameter_file_that_is_there(name: str, stand_in: None) -> None:
+def test_one_node_with_a_parameter_file_that_is_there(name: str, described: Any) -> None:
     found = described(ROOT / "launch" / f"{name}.launch.py", namespace="robot")
     (node,) = found.nodes
     assert (node["package"], node["executable"]) == ("hand_mesh_ros", "hand_mesh_node")
     assert node["name"] == "hand_mesh_node"
-    assert text(node["namespace"], found.context) == "robot"
-    files = [text(file, found.context) for file in node["parameters"]]
+    assert found.started[0].text(node["namespace"]) == "robot"
+    files = [found.started[0].text(file) for file in node["parameters"]]
     assert [cameras(read_parameters(file)) for file in files]
-    flags = [text(argument, found.context) for argument in node["ros_arguments"]]
+    flags = [found.started[0].text(argument) for argument in node["ros_arguments"]]
     assert flags == ["--log-level", "info"]
 
 
-@pytest.mark.parametrize("name", ["hand_mesh", "cell"])
+@pytest.mark.parametrize("path", LAUNCH, ids=lambda p: p.name)
 def test_both_versions_of_fast_dds_are_told_of_the_profile(
-    name: str, stand_in: None, monkeypatch: pytest.MonkeyPatch
+    path: Path, described: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = ROOT / "launch" / f"{name}.launch.py"
     environment = described(path).environment
     assert set(environment) == set(PROFILE_VARIABLES)
     assert all(Path(file).is_file() for file in environment.values())
@@ -168,51 +82,62 @@ def test_both_versions_of_fast_dds_are_told_of_the_profile(
     assert described(path).environment == {PROFILE_VARIABLES[0]: "/mine.xml"}
 
 
-def test_one_camera_is_remapped_to_the_topics_given(stand_in: None) -> None:
+def test_one_camera_is_remapped_to_the_topics_given(described: Any) -> None:
     path = ROOT / "launch" / "hand_mesh.launch.py"
     found = described(path, image="/webcam/image", camera_info="/webcam/info")
     (node,) = found.nodes
-    remapped = {a: text(b, found.context) for a, b in node["remappings"]}
+    remapped = {a: found.started[0].text(b) for a, b in node["remappings"]}
     (topics,) = cameras(read_parameters(ROOT / "config" / "single.yaml")).values()
     assert remapped == dict(zip(topics, ("/webcam/image", "/webcam/info"), strict=True))
 
 
-def test_a_cell_is_remapped_to_its_cameras_namespace(stand_in: None, tmp_path: Path) -> None:
+def test_a_cell_is_remapped_to_its_cameras_namespace(described: Any, tmp_path: Path) -> None:
     file = tmp_path / "cell.yaml"
     section = {
         "cameras": ["front", "left"],
-        "camera": {"left": {"image_topic": "/left/rgb", "info_topic": "left_info"}},
+        "camera": {
+            "left": {
+                "image_topic": "/left/rgb",
+                "info_topic": "left_info",
+                "depth_topic": "left/depth",
+            }
+        },
     }
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": section}}))
     path = ROOT / "launch" / "cell.launch.py"
-    found = described(path, params_file=str(file), camera_namespace="/cell/")
+    found = described(path, cell_file=str(file), camera_namespace="/cell/")
     (node,) = found.nodes
     assert dict(node["remappings"]) == {
         "front/image_raw": "/cell/front/image_raw",
         "front/camera_info": "/cell/front/camera_info",
         "left_info": "/cell/left_info",
+        "left/depth": "/cell/left/depth",
     }
-    (node,) = described(path, params_file=str(file)).nodes
+    (node,) = described(path, cell_file=str(file)).nodes
     assert node["remappings"] == []
+    (node,) = described(path, cell_file=str(file), tf="tf").nodes
+    assert node["remappings"] == [("/tf", "tf"), ("/tf_static", "tf_static")]
 
 
-def test_the_demo_plays_into_the_cell(stand_in: None) -> None:
-    found = described(ROOT / "launch" / "demo.launch.py", loop="false")
+def test_the_demo_plays_into_the_cell(described: Any) -> None:
+    found = described(ROOT / "launch" / "demo.launch.py", loop="false", rviz="true")
     (node,) = found.nodes
     assert (node["package"], node["executable"]) == ("hand_mesh_ros", "camera_cell_node")
     assert [Path(file).name for file in found.includes] == ["cell.launch.py", "view.launch.py"]
+    for file, given in found.includes.items():
+        assert set(given) <= set(described(Path(file)).arguments)
     assert [action.kind for action in node["on_exit"]] == ["Shutdown"]
     from hand_mesh_ros.ros.camera_cell_node import CELL_SPECS
 
     assert set(node["parameters"][0]) <= {spec.name for spec in CELL_SPECS}
 
 
-def test_rviz_shows_the_node_that_is_named(stand_in: None) -> None:
+def test_rviz_shows_the_node_that_is_named(described: Any) -> None:
     found = described(
         ROOT / "launch" / "view.launch.py", node="/cell/hands", cameras="front", fixed_frame="table"
     )
     (node,) = found.nodes
-    arguments = [text(a, found.context) for a in node["arguments"]]
+    arguments = [found.started[0].text(a) for a in node["arguments"]]
     assert Path(arguments[1]).is_file()
     assert arguments[2:] == ["--fixed-frame", "table"]
     assert dict(node["remappings"]) == {
