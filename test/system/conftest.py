@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,21 @@ class Process:
     """One of our nodes, running; its output is in ``log``."""
 
     def __init__(
-        self, module: str, domain: int, folder: Path, parameters: Mapping[str, Any]
+        self,
+        module: str,
+        domain: int,
+        folder: Path,
+        parameters: Mapping[str, Any],
+        arguments: Sequence[str] = (),
     ) -> None:
+        """``arguments`` come after ROS's own, as "-r", "__node:=other"."""
         self.log = folder / f"{module}.log"
         file = folder / f"{module}.yaml"
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}))
         command = [sys.executable, "-m", f"hand_mesh_ros.ros.{module}"]
         with self.log.open("wb") as log:
             self._popen = subprocess.Popen(
-                [*command, "--ros-args", "--params-file", str(file)],
+                [*command, "--ros-args", "--params-file", str(file), *arguments],
                 env=child_environment(domain) | {"OMP_NUM_THREADS": "1"},
                 stdout=log,
                 stderr=log,
@@ -260,11 +266,12 @@ def peer(domain: int) -> Iterator[Peer]:
 def start(
     domain: int, tmp_path_factory: pytest.TempPathFactory, landmark_networks: None
 ) -> Iterator[Callable[..., Process]]:
-    """``start(module, **parameters)``; what still runs at the end is killed."""
+    """``start(module, parameters, *arguments)``; what still runs at the end is killed."""
     processes: list[Process] = []
 
-    def begin(module: str, parameters: Mapping[str, Any]) -> Process:
-        processes.append(Process(module, domain, tmp_path_factory.mktemp("node"), parameters))
+    def begin(module: str, parameters: Mapping[str, Any], *arguments: str) -> Process:
+        folder = tmp_path_factory.mktemp("node")
+        processes.append(Process(module, domain, folder, parameters, arguments))
         return processes[-1]
 
     begin.processes = processes  # type: ignore[attr-defined]
