@@ -16,6 +16,7 @@ from hand_mesh_ros.hand.shape import HandShape
 from hand_mesh_ros.perception.associate import AssociateSettings, associate
 from hand_mesh_ros.perception.estimate import Backend, HandViews, TakesShape
 from hand_mesh_ros.perception.expect import expect
+from hand_mesh_ros.perception.fuse import fused
 from hand_mesh_ros.perception.observe import Observer
 from hand_mesh_ros.perception.track import Tracker, TrackSettings
 from hand_mesh_ros.types import FrameSet, HandSet, Side, View
@@ -65,7 +66,7 @@ class HandPipeline:
         self, observer: Observer, backend: Backend, settings: PipelineSettings | None = None
     ) -> None:
         self.settings = settings or PipelineSettings()
-        self._observer, self._backend = observer, backend
+        self._observer, self._backend = observer, fused(backend)
         models = backend.models if isinstance(backend, HasModels) else None
         self._tracker = Tracker(self.settings.track, models)
         self._count, self._measured = 0, 0

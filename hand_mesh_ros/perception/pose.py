@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -90,12 +91,9 @@ class HandPose:
 
     def linearised(self) -> tuple[Array, Array, Array]:
         """Joints (21, 3), their Jacobian (21, 3, 51) by the tangent and (21, 3, 10) by betas."""
-        params = np.zeros((1, NUM_PARAMS + 1))
-        params[0, GLOBAL_ORIENT] = log_so3(self.rotation)
-        params[0, HAND_POSE], params[0, BETAS] = self.angles, self.betas
-        params[0, SCALE] = self.scale
-        points, by_params = joints_and_jacobian(self.model, params)
-        points, by_params = points[0] - points[0, 0], by_params[0] - by_params[0, :1]
+        root, local, by_params = self._upright
+        points = (local - root) @ self.rotation.T
+        by_params = self.rotation @ (by_params - by_params[:1])
         jacobian = np.empty((21, 3, SIZE))
         jacobian[..., PLACE] = np.eye(3)
         jacobian[..., TURN] = -skew(points)
@@ -104,12 +102,10 @@ class HandPose:
 
     def mano(self, like: ManoParameters) -> ManoParameters:
         """As MANO parameters of the same model and side as ``like``."""
-        params = np.zeros((1, NUM_PARAMS + 1))
-        params[0, GLOBAL_ORIENT] = log_so3(self.rotation)
-        params[0, BETAS], params[0, SCALE] = self.betas, self.scale
-        root = joints_and_jacobian(self.model, params)[0][0, 0]
-        params[0, HAND_POSE], params[0, TRANSL] = self.angles, self.place - root
-        found = params[0]
+        found = np.zeros(NUM_PARAMS)
+        found[GLOBAL_ORIENT] = log_so3(self.rotation)
+        found[HAND_POSE], found[BETAS] = self.angles, self.betas
+        found[TRANSL] = self.place - self._upright[0]
         if like.mirrored:
             found = mirror_params(found)
         return replace(
@@ -120,6 +116,18 @@ class HandPose:
             transl=found[TRANSL],
             scale=self.scale,
         )
+
+    @cached_property
+    def _upright(self) -> tuple[Array, Array, Array]:
+        """Wrist (3,), joints (21, 3) and their Jacobian by MANO's parameters, in model axes.
+
+        The global rotation turns about the wrist, so the rest follows by rotating.
+        """
+        params = np.zeros((1, NUM_PARAMS + 1))
+        params[0, HAND_POSE], params[0, BETAS] = self.angles, self.betas
+        params[0, SCALE] = self.scale
+        points, by_params = joints_and_jacobian(self.model, params)
+        return points[0, 0], points[0], by_params[0]
 
 
 def knowledge(estimate: HandEstimate, pose: HandPose) -> tuple[Array, Array]:
@@ -145,6 +153,26 @@ def knowledge(estimate: HandEstimate, pose: HandPose) -> tuple[Array, Array]:
         share = share * np.einsum("jab,jba->j", found, seen) / 3
     slope = -inverse @ np.tensordot(weighted, by_betas, axes=([0, 2], [0, 1]))
     return _with_wrist(inverse, estimate.wrist_covariance), slope
+
+
+def posed_to(pose: HandPose, joints: Array, covariance: Array, rounds: int = 5) -> HandPose:
+    """The configuration whose joints are likeliest to be those given, from ``pose`` on.
+
+    ``joints`` (21, 3) with ``covariance`` (21, 3, 3); Gauss-Newton, with the pose prior for what
+    joints say nothing of.
+    """
+    mean, spread = pose_prior(pose.model.side)
+    prior = np.zeros(SIZE)
+    prior[FINGERS] = 1 / np.square(spread)
+    seen = np.linalg.inv(covariance + _FLOOR**2 * np.eye(3))
+    for _ in range(rounds):
+        here, J, _ = pose.linearised()
+        weighted = np.swapaxes(J, -1, -2) @ seen
+        normal = np.tensordot(weighted, J, axes=([0, 2], [0, 1])) + np.diag(prior)
+        right = np.einsum("jpa,ja->p", weighted, joints - here)
+        right[FINGERS] += prior[FINGERS] * (mean - pose.angles)
+        pose = pose.plus(np.linalg.solve(normal, right))
+    return pose
 
 
 def _with_wrist(covariance: Array, wrist: Array) -> Array:

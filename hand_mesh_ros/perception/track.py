@@ -32,8 +32,8 @@ _UNKNOWN_SPEED: Final = 0.5
 class TrackSettings:
     """``gate``: how far (m) plus how fast (m/s) a hand may be from where it was expected.
 
-    ``side_cost``: metres that a hand may be farther off before it is rather taken for one of the
-    other side. ``max_gap``: seconds without a measurement after which a track has ended.
+    ``side_cost``: by how much of the gate a hand may be farther off before it is rather taken for
+    one of the other side. ``max_gap``: seconds without a measurement after which a track has ended.
     ``filter``: publish filtered hands; otherwise each as it was measured. ``coast``: seconds for
     which a hand that is not seen is still published, as predicted (0: not at all), once it has
     been seen ``confirm`` times. ``predict``: seconds past the capture time that hands are
@@ -44,7 +44,7 @@ class TrackSettings:
 
     gate: float = 0.12
     gate_speed: float = 1.5
-    side_cost: float = 0.06
+    side_cost: float = 0.5
     max_gap: float = 0.5
     filter: bool = True
     coast: float = 0.15
@@ -140,7 +140,7 @@ class Tracker:
         known = np.array([t.right for t in tracks])
         differ = right[:, None] * (1 - known) + (1 - right[:, None]) * known
         cost = np.where(
-            distance < gate, distance + self.settings.side_cost * differ, _NO_MATCH
+            distance < gate, distance / gate + self.settings.side_cost * differ, _NO_MATCH
         )
         for i, j in zip(*linear_sum_assignment(cost), strict=True):
             if cost[i, j] < _NO_MATCH:
