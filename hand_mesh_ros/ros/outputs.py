@@ -18,8 +18,8 @@ from hand_mesh_ros.perception.surface import with_meshes
 from hand_mesh_ros.ros import builders
 from hand_mesh_ros.ros.markers import HandMarkers
 from hand_mesh_ros.ros.overlays import Overlays
+from hand_mesh_ros.ros.packed import HandMeshes, HandTransforms
 from hand_mesh_ros.ros.settings import LiveSettings
-from hand_mesh_ros.ros.wire import Packer
 from hand_mesh_ros.types import SIDES, Frame, FrameSet, HandSet, Side, TrackedHand
 
 _RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -41,8 +41,9 @@ class HandOutputs:
         self._models = models
         faces = {side: model.faces for side, model in models.items()}
         complain = node.get_logger().warning
-        self._markers_builder = HandMarkers(faces, complain)
-        self._mesh_packer, self._tf_packer = Packer(complain), Packer(complain)
+        self._packed_markers = HandMarkers(faces, complain)
+        self._packed_meshes = HandMeshes(complain)
+        self._packed_transforms = HandTransforms(complain)
         self._publishers: list[Any] = []
         make = self._publisher
         self._hands = make(HandArray, "~/hands", _RELIABLE)
@@ -86,7 +87,11 @@ class HandOutputs:
         """Publish one result, what a robot waits for first; ``latency(stamp_ns)`` is read last."""
         self._hands.publish(builders.hand_array(hands, frame_id, latency(hands.stamp_ns)))
         if live.publish_tf and hands.hands and _wanted(self._tf):
-            self._tf.publish(self._transforms(hands, frame_id, live))
+            self._tf.publish(
+                self._packed_transforms.build(
+                    hands, frame_id, live.tf_prefix, live.publish_joint_tf
+                )
+            )
         for side in SIDES:
             hand = builders.best_of_side(hands.hands, side)
             if hand is not None:
@@ -97,34 +102,18 @@ class HandOutputs:
         if mesh:
             for hand in hands.hands:
                 if hand.estimate.vertices is not None:
-                    self._mesh.publish(self._hand_mesh(hand, frame_id, hands.stamp_ns))
+                    topology = self._models[hand.estimate.side].model_id
+                    self._mesh.publish(
+                        self._packed_meshes.build(hand, topology, frame_id, hands.stamp_ns)
+                    )
         if markers:
             self._markers.publish(
-                self._markers_builder.build(hands, frame_id, live.marker_lifetime)
+                self._packed_markers.build(hands, frame_id, live.marker_lifetime)
             )
         for index, frame in enumerate(frames.frames):
             if _wanted(self._observations[frame.camera.name]):
                 self._publish_observations(hands, index, frame)
         self._overlays.publish(hands, frames.frames, live.overlay_alpha)
-
-    def _transforms(self, hands: HandSet, frame_id: str, live: LiveSettings) -> Any:
-        joints = live.publish_joint_tf
-        return self._tf_packer.pack(
-            (frame_id, live.tf_prefix, joints, tuple(builders.hand_frames(hands))),
-            lambda: TFMessage(
-                transforms=builders.transforms(hands, frame_id, live.tf_prefix, joints)
-            ),
-            lambda template: builders.fill_transforms(template, hands, joints),
-        )
-
-    def _hand_mesh(self, hand: TrackedHand, frame_id: str, stamp_ns: int) -> Any:
-        assert hand.estimate.vertices is not None
-        topology = self._models[hand.estimate.side].model_id
-        return self._mesh_packer.pack(
-            (frame_id, topology, len(hand.estimate.vertices)),
-            lambda: builders.hand_mesh(hand, topology, frame_id, stamp_ns),
-            lambda template: builders.fill_hand_mesh(template, hand, stamp_ns),
-        )
 
     def _publish_side(self, side: Side, hand: TrackedHand, frame_id: str, stamp_ns: int) -> None:
         estimate = hand.estimate

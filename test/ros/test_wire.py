@@ -25,6 +25,7 @@ from hand_mesh_ros.msg import HandArray, HandMesh, MeshTopology
 from hand_mesh_ros.ros import builders
 from hand_mesh_ros.ros.images import header
 from hand_mesh_ros.ros.markers import HandMarkers, marker_array
+from hand_mesh_ros.ros.packed import HandMeshes, HandTransforms
 from hand_mesh_ros.ros.wire import Packer, Template, WireError, time_words
 from hand_mesh_ros.types import SIDES, HandSet, TrackedHand
 
@@ -110,18 +111,12 @@ def test_markers(
 def test_transforms(
     hands_of: Callable[..., HandSet], sets: list[Any], frame: str, prefix: str, joints: bool
 ) -> None:
-    packer = Packer(pytest.fail)
+    packed = HandTransforms(pytest.fail)
     for stamp, parts in sets:
         hands = hands_of(stamp, parts)
-
-        def build(hands: HandSet = hands) -> TFMessage:
-            return TFMessage(transforms=builders.transforms(hands, frame, prefix, joints))
-
-        def fill(template: Template, hands: HandSet = hands) -> None:
-            builders.fill_transforms(template, hands, joints)
-
-        shape = tuple(builders.hand_frames(hands))
-        assert packer.pack(shape, build, fill) == Template(build()).tobytes()
+        data = packed.build(hands, frame, prefix, joints)
+        expected = builders.transforms(hands, frame, prefix, joints)
+        assert data == Template(TFMessage(transforms=expected)).tobytes()
 
 
 @slow
@@ -130,15 +125,11 @@ def test_transforms(
 def test_meshes(
     hands_of: Callable[..., HandSet], sets: list[Any], frame: str, topology: str
 ) -> None:
-    packer = Packer(pytest.fail)
+    packed = HandMeshes(pytest.fail)
     for stamp, parts in sets:
         for hand in hands_of(stamp, parts).hands:
             message = builders.hand_mesh(hand, topology, frame, stamp)
-            data = packer.pack(
-                (),
-                lambda message=message: message,
-                lambda t, hand=hand, stamp=stamp: builders.fill_hand_mesh(t, hand, stamp),
-            )
+            data = packed.build(hand, topology, frame, stamp)
             assert data == Template(message).tobytes()
             back = deserialize_message(data, HandMesh).vertices
             assert back.tobytes() == message.vertices.tobytes()
