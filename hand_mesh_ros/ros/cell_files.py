@@ -44,14 +44,16 @@ class CellCamera:
     image_topic: str
     info_topic: str
     depth_topic: str
+    observations_topic: str
     frame_id: str
     extrinsics: tuple[float, ...] = ()
     intrinsics: Parameters | Path | None = None
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """What it is expected to publish."""
-        return tuple(filter(None, (self.image_topic, self.info_topic, self.depth_topic)))
+        """What it, or the edge node beside it, is expected to publish."""
+        named = (self.image_topic, self.info_topic, self.depth_topic, self.observations_topic)
+        return tuple(filter(None, named))
 
     @property
     def calibrated(self) -> bool:
@@ -82,13 +84,13 @@ class Cell:
         return out
 
 
-def read_cell(path: Path | str) -> Cell:
-    """Read a cell file.
+def read_cell(path: Path | str, node: str = "hand_mesh_node") -> Cell:
+    """Read a cell file, as ``node`` is concerned.
 
     Raises ``FileNotFoundError``, or ``ValueError`` naming the file, the camera and what is wrong.
     """
     path = Path(path)
-    parameters = read_parameters(path)
+    parameters = read_parameters(path, node)
     names = list(cameras(parameters))
     for key in parameters:
         group, _, rest = key.partition(".")
@@ -117,6 +119,7 @@ def _camera(path: Path, parameters: Parameters, name: str, output_frame: str) ->
         image_topic=image,
         info_topic=info,
         depth_topic=own.get("depth_topic", ""),
+        observations_topic=own.get("observations_topic", ""),
         frame_id=frame or ("" if intrinsics is None else f"{name}_optical_frame"),
         extrinsics=extrinsics,
         intrinsics=intrinsics,

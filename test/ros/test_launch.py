@@ -119,6 +119,24 @@ def test_a_cell_is_remapped_to_its_cameras_namespace(described: Any, tmp_path: P
     assert node["remappings"] == [("/tf", "tf"), ("/tf_static", "tf_static")]
 
 
+def test_an_edge_node_reads_the_cameras_beside_it(described: Any) -> None:
+    path = ROOT / "launch" / "edge.launch.py"
+    found = described(path, namespace="edge_0", camera_namespace="/usb")
+    (node,) = found.nodes
+    assert (node["executable"], node["name"]) == ("hand_edge_node", "hand_edge_node")
+    assert dict(node["remappings"]) == {
+        "camera_0/image_raw": "/usb/camera_0/image_raw",
+        "camera_0/camera_info": "/usb/camera_0/camera_info",
+    }
+    assert node["parameters"] == [str(ROOT / "config" / "edge.yaml")]
+
+
+def test_a_fusion_node_is_a_cell_like_others(described: Any) -> None:
+    file = str(ROOT / "config" / "fusion.yaml")
+    (node,) = described(ROOT / "launch" / "cell.launch.py", cell_file=file).nodes
+    assert node["parameters"] == [file] and node["remappings"] == []
+
+
 def test_the_demo_plays_into_the_cell(described: Any) -> None:
     found = described(ROOT / "launch" / "demo.launch.py", loop="false", rviz="true")
     (node,) = found.nodes
