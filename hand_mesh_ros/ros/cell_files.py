@@ -21,6 +21,7 @@ No rclpy and no NumPy in here: launch files import it, with the Python that `ros
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,15 +153,21 @@ def _intrinsics(own: Parameters, path: Path, prefix: str) -> Parameters | Path |
             f"{source} lacks, or does not know, {', '.join(sorted(wrong))}: width, height and k "
             "are needed, d and distortion_model may be given, as in sensor_msgs/CameraInfo"
         )
-    for key in {"k", "d"} & set(fields):
-        _numbers(fields[key], f"{source}.{key}")
-    return fields
+    lists = {key: _numbers(fields[key], f"{source}.{key}") for key in {"k", "d"} & set(fields)}
+    return fields | lists
 
 
 def _numbers(given: Any, source: str) -> list[float]:
     """A list that ROS takes as well: all of one type, so that 0 must be 0.0."""
-    if not isinstance(given, list) or not all(
-        isinstance(number, float) and math.isfinite(number) for number in given
-    ):
+    # PyYAML takes 2e-06 for a text, as YAML 1.1 does; ROS takes it for a number.
+    read = [_number(entry) for entry in given] if isinstance(given, list) else [math.nan]
+    if not all(math.isfinite(number) for number in read):
         raise ValueError(f"{source} is {given!r}: it must be a list of numbers with a point (0.0)")
-    return given
+    return read
+
+
+def _number(entry: Any) -> float:
+    """NaN for what is none, an integer included."""
+    if isinstance(entry, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", entry):
+        return float(entry)
+    return entry if isinstance(entry, float) else math.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,37 @@ def test_extrinsics_need_a_frame_to_be_in(tmp_path: Path) -> None:
 def test_the_calibration_of_a_camera_that_is_not_named_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"camera\.back\.extrinsics.*does not name back"):
         cell(tmp_path, {"front": {}}, **{"camera.back.extrinsics": POSE})
+
+
+def test_the_example_in_the_readme_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(/\*\*:.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "side.yaml").touch()
+    (tmp_path / "cell.yaml").write_text(example)
+    found = read_cell(tmp_path / "cell.yaml")
+    assert found.output_frame == "table" and all(camera.calibrated for camera in found.cameras)
+
+
+def test_the_calibration_in_the_comments_of_the_shipped_file_is_one(tmp_path: Path) -> None:
+    lines = (ROOT / "config" / "cell.yaml").read_text()
+    shown = re.sub(r"^( +)#   (extrinsics:|intrinsics:|  \w+:)", r"\1\2", lines, flags=re.MULTILINE)
+    (tmp_path / "cell.yaml").write_text(shown)
+    camera = read_cell(tmp_path / "cell.yaml").cameras[0]
+    assert len(camera.extrinsics) == 7 and isinstance(camera.intrinsics, dict)
+    assert set(camera.intrinsics) == {"width", "height", "distortion_model", "k", "d"}
+
+
+def test_what_calibrate_cell_writes_is_read(tmp_path: Path) -> None:
+    """Numbers of every size come back as they were, 2e-06 too, which is a text to PyYAML."""
+    from hand_mesh_ros.evaluation.cell_report import pose_numbers
+    from hand_mesh_ros.types import Camera
+
+    T = np.eye(4)
+    T[:3, 3] = 2e-6, -2.0, 3e6
+    numbers = pose_numbers(Camera("front", 10, 10, np.eye(3), T_camera_world=T))
+    text = "/**: {ros__parameters: {cameras: [a], output_frame: w, camera: {a: {frame_id: l, "
+    (tmp_path / "cell.yaml").write_text(f"{text}extrinsics: {numbers}}}}}}}}}\n")
+    (camera,) = read_cell(tmp_path / "cell.yaml").cameras
+    assert list(camera.extrinsics) == numbers
 
 
 def test_numbers_become_a_camera_and_a_pose(tmp_path: Path) -> None:
