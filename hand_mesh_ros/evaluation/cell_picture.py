@@ -20,7 +20,7 @@ _EXAGGERATE = 3.0  # sigmas of the ellipses
 
 
 def picture(found: CellCalibration, path: Path) -> None:
-    """Write a PNG: two views of the cell with hands' paths, cameras, 3 sigma ellipses; histograms."""
+    """Write a PNG: the cell twice, with hands' paths and 3 sigma ellipses; histograms of errors."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -29,7 +29,8 @@ def picture(found: CellCalibration, path: Path) -> None:
     rows = -(-cameras // columns)
     figure = Figure(figsize=(15, 7.5 + 2.4 * rows), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[7.5, 2.4 * rows])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[7.5, 2.4 * rows])
+    top, bottom = parts
     axes = _plot_axes(found)
     names = ("from above", "from the side")
     for axis, (first, second), name in zip(

@@ -123,8 +123,8 @@ def bundle_adjust(
     """
     settings = settings or BundleSettings()
     stacked = stack_cameras(tuple(cameras))
-    seen = np.isfinite(uv).all(-1) & np.isfinite(sigma)
-    seen &= (seen.sum(1, keepdims=True) >= 2) & np.isfinite(points).all(-1)[:, None]
+    seen = np.asarray(np.isfinite(uv).all(-1) & np.isfinite(sigma))
+    seen = seen & (seen.sum(1, keepdims=True) >= 2) & np.isfinite(points).all(-1)[:, None]
     uv_seen = np.where(seen[..., None], uv, 0.0)
     precision = np.where(seen, 1 / np.where(seen, sigma, 1.0), 0.0)
     free = np.concatenate([np.ones(POSE, bool), settings.intrinsics.free])
@@ -152,6 +152,25 @@ def bundle_adjust(
         cost=cost / max(int(seen.sum()), 1),
         steps=steps,
     )
+
+
+def reduced_system(
+    cameras: Sequence[Camera], uv: Array, sigma: Array, points: Array
+) -> tuple[Array, Array, Array]:
+    """Information (C*6, C*6) and gradient (C*6,) of the poses at given ``points`` (G, J, 3), which
+
+    are eliminated, and the errors (G, C, J, 2) px, NaN where not seen. For what `bundle_adjust`
+    would do, without doing it.
+    """
+    stacked = stack_cameras(tuple(cameras))
+    seen = np.isfinite(uv).all(-1) & np.isfinite(sigma) & np.isfinite(points).all(-1)[:, None]
+    precision = np.where(seen, 1 / np.where(seen, sigma, 1.0), 0.0)
+    free = np.concatenate([np.ones(POSE, bool), np.zeros(INTRINSIC, bool)])
+    problem = _Problem(np.where(seen[..., None], uv, 0.0), precision, free, (), BundleSettings())
+    state = _State(stacked, np.zeros((len(cameras), INTRINSIC)), np.nan_to_num(points))
+    system = problem.linearised(state, 0.0)
+    error = problem.evaluate(state)[1]
+    return system.reduced, system.gradient, np.where(seen[..., None], error, np.nan)
 
 
 def _descend(
@@ -266,9 +285,9 @@ class _Problem:
         coupling = np.einsum("gcjkq,gcjkm->gjcqm", by_camera, by_point).reshape(G, J, C * Q, 3)
         inverse = np.linalg.inv(points)
         half = np.swapaxes(coupling @ inverse, -1, -2).reshape(-1, C * Q)
-        reduced = np.zeros((C, Q, C, Q))
-        reduced[np.arange(C), :, np.arange(C)] = own
-        reduced = reduced.reshape(C * Q, C * Q)
+        blocks = np.zeros((C, Q, C, Q))
+        blocks[np.arange(C), :, np.arange(C)] = own
+        reduced = blocks.reshape(C * Q, C * Q)
         reduced = reduced - half.T @ np.swapaxes(coupling, -1, -2).reshape(-1, C * Q)
         through = np.einsum("gjam,gjmn,gjn->ga", coupling, inverse, point_gradient)
         held = np.zeros((C, Q), bool)

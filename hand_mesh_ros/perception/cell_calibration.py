@@ -63,10 +63,10 @@ class CellSettings:
     in place of the hand. ``instants``: most to use, spread over the recording. ``landmark_bias``:
     one sigma, m, of how a network errs on a person's hands all the time. ``first_gate``:
     radians of epipolar distance at which views may be one hand while given poses are not yet
-    believed; later gates are multiples of the landmarks' own sigma. The rest are the least evidence
-    that is accepted: ``hands`` (seen by two cameras) in all, and by every camera; ``motion``, m, one
-    sigma of a hand's places; ``parallax``, radians; and the greatest sigma of a camera's heading,
-    radians, that is still an answer.
+    believed; later gates are multiples of the landmarks' own sigma. The rest is the least evidence
+    that is accepted: ``hands`` (seen by two cameras) in all, and ``hands_each`` that join a camera
+    to others; ``motion``, m, one sigma of a hand's places; ``parallax``, radians; and the greatest
+    sigma of a camera's ``heading``, radians, that is still an answer.
     """
 
     from_nothing: bool = False
@@ -293,8 +293,8 @@ def _in_frame(
         plain = gauge.covariance_of_rest(information, size, held)
         growth = np.zeros_like(plain)
     else:
-        index = names.index(reference) if reference else None
-        constraint = gauge.held_by(bundle.cameras, size, index)
+        fixed = names.index(reference) if reference else None
+        constraint = gauge.held_by(bundle.cameras, size, fixed)
         if settings.baseline is not None:
             a, b = (names.index(n) for n in (settings.baseline.a, settings.baseline.b))
             constraint[6] = gauge.baseline_slope(bundle.cameras, size, a, b)

@@ -148,7 +148,7 @@ def _sighting(
     side: Side = "right" if hands.right[g] > 0 else "left"
     views = tuple(
         Landmarks2D(cameras[c], hands.uv[g, c], hands.sigma[g, c])
-        for c in np.flatnonzero(hands.seen[g])
+        for c in np.flatnonzero(hands.seen[g]).tolist()
     )
     mean = default_prior(models[side]).with_shape(shape.betas, shape.covariance).mean
     start = start_from_points(models[side], points, mean)

@@ -94,7 +94,7 @@ def pair_poses(
         normal[hands.seen[:, c], c] = undistort(camera, hands.uv[hands.seen[:, c], c])
     out = []
     for a, b in combinations(range(len(cameras)), 2):
-        both = np.isfinite(placed[:, [a, b]]).all((1, 2, 3))
+        both = np.asarray(np.isfinite(placed[:, [a, b]]).all((1, 2, 3)))
         if both.sum() >= settings.hands:
             pose = _pair(
                 a, b, placed[both][:, [a, b]], normal[both][:, [a, b]], settings

@@ -84,7 +84,9 @@ class MatchedHands:
 
 def gather(instants: Iterable[tuple[int, Sequence[View]]], cameras: Sequence[str]) -> CellViews:
     """Views of a recording by instant (stamp in ns, views), of the ``cameras`` named."""
-    stamps, index, views = [], [], []
+    stamps: list[int] = []
+    index: list[int] = []
+    views: list[View] = []
     for stamp_ns, seen in instants:
         known = [v for v in seen if v.camera.name in cameras]
         index += [len(stamps)] * len(known)
