@@ -118,7 +118,9 @@ def project_arrays(cameras: CameraArrays, points: AnyArray) -> Projection:
         J = xp.where(fish[..., None, None], fish_J, J)
         valid = xp.where(fish, angle < limit, valid)
     uv = xy @ xp.matrix_transpose(cameras.A) + cameras.c[..., None, :]
-    jacobian = (cameras.A[..., None, :, :] @ J) @ cameras.R[..., None, :, :]
+    # All of a camera's points in one product; thousands of 2x3 products are slow.
+    rows = xp.reshape(J, (*J.shape[:-3], -1, 3)) @ cameras.R
+    jacobian = cameras.A[..., None, :, :] @ xp.reshape(rows, (*rows.shape[:-2], *J.shape[-3:]))
     return Projection(uv, jacobian, valid, z)
 
 

@@ -1,6 +1,6 @@
 """The solver's iteration, a hand at a time, as plain loops; see `compiled`.
 
-Does what `solver._State` does for batches, with the same numbers. Importing this compiles it.
+Does what `descent._State` does for batches, with the same numbers. Importing this compiles it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _normal(
 
 @njit(inline="never", error_model="numpy")
 def _near_cutoff(place: Place, cutoff: float) -> float:
-    """`solver._near_cutoff` of one hand."""
+    """`descent._near_cutoff` of one hand."""
     size = 1
     for part in place[:3]:
         size += part[2].size
@@ -117,7 +117,7 @@ def _near_cutoff(place: Place, cutoff: float) -> float:
 
 @njit(inline="never", error_model="numpy")
 def _far_scale(place: Place, cutoff: float) -> float:
-    """`solver._far_scale` of one hand."""
+    """`descent._far_scale` of one hand."""
     chi2, count = 0.0, 0.0
     for residual, _, seen in place[:3]:
         for v in range(seen.shape[1]):

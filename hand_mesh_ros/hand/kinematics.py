@@ -11,13 +11,14 @@ optionally, scale: 61 or 62 numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from hand_mesh_ros.geometry.arrays import AnyArray, eye, like, namespace, zeros
+from hand_mesh_ros.geometry.arrays import AnyArray, eye, like, namespace
 from hand_mesh_ros.geometry.rotations import exp_and_left_jacobian, skew
 from hand_mesh_ros.hand import compiled
 from hand_mesh_ros.hand.layout import MANO_TO_OPENPOSE, NUM_JOINTS, PARENTS
@@ -32,8 +33,7 @@ SCALE: Final = 61
 NUM_PARAMS: Final = 61
 
 # Joints of equal depth, each level computed at once from the one before: wrist, then 5, 5, 5.
-_LEVELS: Final = tuple(np.arange(depth, NUM_JOINTS, 3) for depth in (1, 2, 3))
-_PARENTS: Final = np.array(PARENTS)
+_LEVELS: Final = tuple(slice(depth, NUM_JOINTS, 3) for depth in (1, 2, 3))
 _TIPS: Final = np.array([4, 8, 12, 16, 20])  # of the 21 points in OpenPose order
 _ORDER: Final = np.array(MANO_TO_OPENPOSE)  # a writable copy: torch warns of read-only indices
 # The bone that ends in each of the 21 points, by the joint it turns with, in MANO's order: a
@@ -76,6 +76,7 @@ class _Landmarks(NamedTuple):
     moved_by: AnyArray  # (16, 16), see _MOVED_BY
     moved_weights: AnyArray  # (5, 16 a, 16 k) weights of the joints k that hang on a
     moved_bones: AnyArray  # (21, 16 a) 1 where turning joint a moves a point's bone, OpenPose
+    bone_dirs: AnyArray  # (16, 3, 10) joint_dirs less the parent's
     tip_posedirs: AnyArray | None  # (15, 3, 3, 5, 3); None where all are zero
 
 
@@ -120,7 +121,7 @@ def forward(
     landmarks = _landmarks(model, params)
     chain = _chain(landmarks, params)
     if not with_vertices:
-        tips = _blend(landmarks.tip_weights, _carried_tips(landmarks, chain, params))
+        tips = _skinned_tips(landmarks, _carried_tips(landmarks, chain, params))
         return HandPosed(_place(_openpose(chain.posed, tips), params))
     surface = _surface(model, params)
     shaped = surface.v_template + xp.einsum("vds,bs->bvd", surface.shapedirs, params[:, BETAS])
@@ -180,24 +181,26 @@ def points_and_jacobian(
     kernels = compiled.kernels(params)
     if kernels is not None:
         return _compiled_points(kernels, model, params, offsets)
+    xp = namespace(params)
     landmarks = _landmarks(model, params)
     chain = _chain(landmarks, params)
     carried = _carried_tips(landmarks, chain, params)
-    points = _openpose(chain.posed, _blend(landmarks.tip_weights, carried))
+    points = _openpose(chain.posed, _skinned_tips(landmarks, carried))
     turn = _turns(chain)
     shift = None
     if offsets is not None:
         shift = (chain.world[:, BONE_OF_POINT] @ like(offsets, params)[..., None])[..., 0]
         points = points + shift
-    jacobian = zeros((len(params), 21, 3, params.shape[1]), params)
-    jacobian[..., POSE] = _pose_jacobian(landmarks, chain, carried, turn, shift)
-    jacobian[..., BETAS] = _shape_jacobian(landmarks, chain)
-    if params.shape[1] > NUM_PARAMS:
+    by_pose = _pose_jacobian(landmarks, chain, carried, turn, shift)
+    by_shape = _shape_jacobian(landmarks, chain)
+    by_transl = xp.broadcast_to(eye(3, params), (len(params), 21, 3, 3))
+    if params.shape[1] == NUM_PARAMS:
+        jacobian = xp.concat([by_pose, by_shape, by_transl], axis=-1)
+    else:
         scale = params[:, SCALE, None, None]
-        jacobian = jacobian * scale[..., None]
-        jacobian[..., SCALE] = points
+        parts = [scale[..., None] * by_pose, scale[..., None] * by_shape, by_transl]
+        jacobian = xp.concat([*parts, points[..., None]], axis=-1)
         shift = None if shift is None else shift * scale
-    jacobian[..., TRANSL] = eye(3, params)
     return Points(_place(points, params), jacobian, shift, turn)
 
 
@@ -226,8 +229,10 @@ def _compiled_points(
 
 def _turns(chain: _Chain) -> AnyArray:
     """(B, 16, 3, 3): world rotation vectors by each joint's axis-angle numbers."""
-    parents = chain.world[:, _PARENTS[1:]]
-    return namespace(parents).concat([chain.turns[:, :1], parents @ chain.turns[:, 1:]], axis=1)
+    xp, world = namespace(chain.world), chain.world
+    above = [xp.broadcast_to(world[:, :1], world[:, 1::3].shape), world[:, 1::3], world[:, 2::3]]
+    parents = xp.reshape(xp.stack(above, axis=2), (-1, NUM_JOINTS - 1, 3, 3))
+    return xp.concat([chain.turns[:, :1], parents @ chain.turns[:, 1:]], axis=1)
 
 
 def _turned(levers: AnyArray, turn: AnyArray) -> AnyArray:
@@ -265,7 +270,8 @@ def _pose_jacobian(
         axes = skew(xp.matrix_transpose(chain.turns[:, 1:]))  # (B, 15 a, 3 m, 3, 3)
         d_rotation = axes @ chain.rotations[:, 1:, None]
         d_rest = xp.einsum("bamrc,arcpd->bpadm", d_rotation, landmarks.tip_posedirs)
-        carried_on = xp.moveaxis(_tip_rotations(landmarks, chain)[:, :, None] @ d_rest, 2, 3)
+        blended = _blend(landmarks.tip_weights, chain.world)
+        carried_on = xp.moveaxis(blended[:, :, None] @ d_rest, 2, 3)
         moved[:, _TIPS, :, 3:] += xp.reshape(carried_on, (len(carried), 5, 3, -1))
     return moved
 
@@ -273,15 +279,34 @@ def _pose_jacobian(
 def _shape_jacobian(landmarks: _Landmarks, chain: _Chain) -> AnyArray:
     """Derivatives (B, 21, 3, 10) of the unplaced points by betas."""
     xp = namespace(chain.posed)
-    d_joints = zeros((*chain.posed.shape, landmarks.joint_dirs.shape[-1]), chain.posed)
-    d_joints[:, 0] = landmarks.joint_dirs[0]
+    dirs = landmarks.joint_dirs
+    d_joints = _along_fingers(
+        xp.broadcast_to(dirs[:1], (len(chain.posed), 1, *dirs.shape[1:])),
+        lambda level, above: above + _above(chain.world, level) @ landmarks.bone_dirs[level],
+    )
+    blended = _blend(landmarks.tip_weights, chain.world)
+    d_shift = _blend(landmarks.tip_weights, d_joints - chain.world @ dirs)
+    return _openpose(d_joints, blended @ landmarks.tip_dirs + d_shift)
+
+
+def _along_fingers(wrist: AnyArray, step: Callable[[slice, AnyArray], AnyArray]) -> AnyArray:
+    """Values (B, 16, ...) of the joints from the wrist's (B, 1, ...) and those one joint up.
+
+    ``step`` gives a level's (B, 5, ...) from its parents' (B, 1 or 5, ...).
+    """
+    xp = namespace(wrist)
+    levels = []
+    above = wrist
     for level in _LEVELS:
-        parents = _PARENTS[level]
-        d_bone = landmarks.joint_dirs[level] - landmarks.joint_dirs[parents]
-        d_joints[:, level] = d_joints[:, parents] + chain.world[:, parents] @ d_bone
-    d_offset = landmarks.tip_dirs[:, None] - landmarks.joint_dirs  # (5, 16, 3, 10)
-    d_carried = chain.world[:, None] @ d_offset + d_joints[:, None]
-    return _openpose(d_joints, xp.einsum("pk,bpkis->bpis", landmarks.tip_weights, d_carried))
+        above = step(level, above)
+        levels.append(above)
+    fingers = xp.reshape(xp.stack(levels, axis=2), (len(wrist), NUM_JOINTS - 1, *wrist.shape[2:]))
+    return xp.concat([wrist, fingers], axis=1)
+
+
+def _above(values: AnyArray, level: slice) -> AnyArray:
+    """Of values (B, 16, ...) those of a level's parents, (B, 1 or 5, ...)."""
+    return values[:, :1] if level.start == 1 else values[:, level.start - 1 : -1 : 3]
 
 
 def _kind(reference: AnyArray) -> tuple[Any, Any]:
@@ -322,15 +347,17 @@ def _surface(model: HandModel, reference: AnyArray) -> _Surface:
 def _landmark_constants(model: HandModel) -> _Landmarks:
     posedirs = model.posedirs.reshape(NUM_JOINTS - 1, 3, 3, -1, 3)
     tip_weights = model.lbs_weights[model.tips]
+    joint_dirs = np.einsum("jv,vds->jds", model.J_regressor, model.shapedirs)
     return _Landmarks(
         joints=model.J_regressor @ model.v_template,
-        joint_dirs=np.einsum("jv,vds->jds", model.J_regressor, model.shapedirs),
+        joint_dirs=joint_dirs,
         tips=model.v_template[model.tips],
         tip_dirs=model.shapedirs[model.tips],
         tip_weights=tip_weights,
         moved_by=_MOVED_BY,
         moved_weights=tip_weights[:, None] * _MOVED_BY,
         moved_bones=_MOVED_BY.T[BONE_OF_POINT],
+        bone_dirs=joint_dirs - joint_dirs[np.maximum(PARENTS, 0)],
         tip_posedirs=posedirs[..., model.tips, :] if np.any(posedirs) else None,
     )
 
@@ -342,16 +369,25 @@ def _surface_constants(model: HandModel) -> _Surface:
 def _chain(landmarks: _Landmarks, params: AnyArray) -> _Chain:
     xp = namespace(params)
     rotations, turns = exp_and_left_jacobian(xp.reshape(params[:, POSE], (-1, NUM_JOINTS, 3)))
-    shape = xp.einsum("jds,bs->bjd", landmarks.joint_dirs, params[:, BETAS])
-    rest = landmarks.joints + shape
-    world, posed = xp.asarray(rotations, copy=True), xp.asarray(rest, copy=True)
-    for level in _LEVELS:
-        parents = _PARENTS[level]
-        above = world[:, parents]
-        world[:, level] = above @ rotations[:, level]
-        bones = (rest[:, level] - rest[:, parents])[..., None]
-        posed[:, level] = posed[:, parents] + (above @ bones)[..., 0]
+    rest = landmarks.joints + _shaped(landmarks.joint_dirs, params)
+    world = _along_fingers(rotations[:, :1], lambda level, above: above @ rotations[:, level])
+    posed = _along_fingers(
+        rest[:, :1],
+        lambda level, above: above
+        + _times(_above(world, level), rest[:, level] - _above(rest, level)),
+    )
     return _Chain(rotations, turns, world, rest, posed)
+
+
+def _shaped(dirs: AnyArray, params: AnyArray) -> AnyArray:
+    """Displacements (B, n, 3) of points with ``dirs`` (n, 3, 10) by the betas."""
+    xp = namespace(params)
+    rows = xp.reshape(dirs, (-1, dirs.shape[-1]))
+    return xp.reshape(params[:, BETAS] @ rows.T, (len(params), -1, 3))
+
+
+def _times(matrices: AnyArray, vectors: AnyArray) -> AnyArray:
+    return (matrices @ vectors[..., None])[..., 0]
 
 
 def _pose_feature(chain: _Chain) -> AnyArray:
@@ -361,21 +397,26 @@ def _pose_feature(chain: _Chain) -> AnyArray:
 def _carried_tips(landmarks: _Landmarks, chain: _Chain, params: AnyArray) -> AnyArray:
     """(B, 5, 16, 3): each tip as if it were fixed to each one of the joints."""
     xp = namespace(params)
-    tips = landmarks.tips + xp.einsum("pds,bs->bpd", landmarks.tip_dirs, params[:, BETAS])
+    tips = landmarks.tips + _shaped(landmarks.tip_dirs, params)
     if landmarks.tip_posedirs is not None:
         feature = _pose_feature(chain)
         tips = tips + xp.einsum("barc,arcpd->bpd", feature, landmarks.tip_posedirs)
-    offsets = tips[:, :, None] - chain.rest[:, None]
-    return (chain.world[:, None] @ offsets[..., None])[..., 0] + chain.posed[:, None]
+    shift = chain.posed - _times(chain.world, chain.rest)
+    turned = xp.reshape(chain.world, (len(tips), -1, 3)) @ xp.matrix_transpose(tips)
+    turned = xp.reshape(turned, (len(tips), NUM_JOINTS, 3, -1))
+    return xp.permute_dims(turned, (0, 3, 1, 2)) + shift[:, None]
 
 
-def _blend(weights: AnyArray, carried: AnyArray) -> AnyArray:
-    return namespace(carried).einsum("pk,bpkd->bpd", weights, carried)
+def _skinned_tips(landmarks: _Landmarks, carried: AnyArray) -> AnyArray:
+    xp = namespace(carried)
+    return xp.sum(landmarks.tip_weights[..., None] * carried, axis=2)
 
 
-def _tip_rotations(landmarks: _Landmarks, chain: _Chain) -> AnyArray:
-    """(B, 5, 3, 3): blended rotations at the tips."""
-    return namespace(chain.world).einsum("pk,bkij->bpij", landmarks.tip_weights, chain.world)
+def _blend(weights: AnyArray, values: AnyArray) -> AnyArray:
+    """Weighted sums (B, n, ...) of the joints' values (B, 16, ...), weights (n, 16)."""
+    xp = namespace(values)
+    rows = weights @ xp.reshape(values, (*values.shape[:2], -1))
+    return xp.reshape(rows, (len(values), len(weights), *values.shape[2:]))
 
 
 def _openpose(joints: AnyArray, tips: AnyArray) -> AnyArray:

@@ -87,7 +87,11 @@ def residuals(model: HandModel, problem: Problem, params: AnyArray) -> Residuals
         whiten = problem.points_whiten
         residual = (whiten @ (landmarks - problem.points)[..., None])[..., 0]
         absolute.append(
-            Whitened(residual, whiten, xp.astype(whiten[..., 0, 0] > 0, params.dtype))
+            Whitened(
+                residual,
+                xp.asarray(whiten, copy=True),
+                xp.astype(whiten[..., 0, 0] > 0, params.dtype),
+            )
         )
     relative = None if problem.relative is None else landmarks[:, None] - problem.relative
     return Residuals(params, found, uv, tuple(absolute), relative)
@@ -166,10 +170,9 @@ def normal_equations(
         cost = cost + loss
         H = H - xp.matrix_transpose(common) @ common
     J = r.landmarks.jacobian
-    IJ = xp.reshape(information @ J, (batch, 63, -1))
-    Jt = xp.matrix_transpose(xp.reshape(J, (batch, 63, -1)))
-    H = H + Jt @ IJ
-    g = g + _times(Jt, xp.reshape(pull, (batch, 63)))
+    rows = xp.reshape(J, (batch, 63, -1))
+    H = H + xp.matrix_transpose(rows) @ xp.reshape(information @ J, rows.shape)
+    g = g + (xp.reshape(pull, (batch, 1, 63)) @ rows)[:, 0]
     return _with_limits(problem, r.params, H, g, cost)
 
 
@@ -264,14 +267,13 @@ def _with_limits(
 ) -> Normal:
     xp = namespace(params)
     pose = params[:, HAND_POSE]
-    zero = 0 * pose
-    excess = xp.minimum(pose - problem.lower, zero) + xp.maximum(pose - problem.upper, zero)
+    excess = pose - xp.clip(pose, problem.lower, problem.upper)
     stiff = xp.astype(excess != 0, params.dtype) / LIMIT_SIGMA**2
-    cost = cost + 0.5 * xp.sum(stiff * excess * excess, axis=-1)
-    H, g = xp.asarray(H, copy=True), xp.asarray(g, copy=True)
+    force = stiff * excess
+    # H and g are fresh.
     H[:, _POSE_INDEX, _POSE_INDEX] += stiff
-    g[:, HAND_POSE] += stiff * excess
-    return Normal(H, g, cost)
+    g[:, HAND_POSE] += force
+    return Normal(H, g, cost + 0.5 * xp.sum(force * excess, axis=-1))
 
 
 def _times(matrix: AnyArray, vector: AnyArray) -> AnyArray:
