@@ -51,7 +51,7 @@ class TrackSettings:
     confirm: int = 3
     predict: float = 0.0
     shape_time: float = 2.0
-    unseen: float = 10.0
+    unseen: float = 3.0
     same_hand: float = 0.04
     motion: FilterSettings = field(default_factory=FilterSettings)
 
@@ -119,9 +119,9 @@ class Tracker:
             joints = track.hand.estimate.joints + track.velocity * min(dt, 0.2)
             velocity = np.broadcast_to(track.velocity, (21, 3))
             return Moving(joints, velocity, np.full(21, _UNKNOWN_SPEED))
-        state = self._ahead(track.state, dt)
+        state = predict(track.state, dt, self.settings.motion)
         joints, J, _ = state.pose.linearised()
-        variance = np.einsum("jda,ab,jdb->j", J, state.rr, J, optimize=True) / 3
+        variance = np.einsum("jda,jda->j", J @ state.rr, J) / 3
         return Moving(joints, J @ state.rate, np.sqrt(variance))
 
     def match(
