@@ -50,8 +50,8 @@ FUSION = {
     },
 }
 DELAY, JITTER, LOSS = 0.020, 0.010, 0.02
-# What a busy machine may add to anything.
-PATIENCE = 60.0
+# What a busy machine may add to anything; the solver may have to be compiled first.
+PATIENCE = 120.0
 
 
 class Machines:
