@@ -11,7 +11,7 @@ known (`evaluation.landmark_model`).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -70,23 +70,46 @@ def load_landmark_model(source: str = MEDIAPIPE) -> LandmarkModel:
 
 
 @lru_cache(maxsize=16)
-def offsets_of(model: HandModel, source: str = MEDIAPIPE) -> FloatArray:
-    """Offsets (21, 3), m, of a source's landmarks from a model's joints, in the model's axes."""
-    offsets = load_landmark_model(source).offsets
+def marked_by(model: HandModel, source: str) -> HandModel:
+    """The model with the landmarks of a named source: what the solver takes observations for.
+
+    ``ValueError`` lists the known sources.
+    """
+    return marked_at(model, load_landmark_model(source).offsets)
+
+
+def marked_at(model: HandModel, offsets: FloatArray) -> HandModel:
+    """The model with its landmarks at ``offsets`` (21, 3), m, from the joints of the right hand.
+
+    Each is fixed to the bone that ends in its joint, in the right model's zero pose and axes; on a
+    left model they are mirrored.
+    """
+    there = np.array(offsets) if model.side == "right" else mirror_points(offsets)
+    return replace(model, landmarks=there)
+
+
+@lru_cache(maxsize=16)
+def offsets_of(model: HandModel) -> FloatArray:
+    """Offsets (21, 3), m, of the landmarks from a model's joints, in the model's axes.
+
+    The model's own where it has been `marked_by` a source or `marked_at` a person's places, else
+    MediaPipe's.
+    """
+    if model.landmarks is not None:
+        return model.landmarks
+    offsets = load_landmark_model(MEDIAPIPE).offsets
     return offsets if model.side == "right" else mirror_points(offsets)
 
 
-def landmarks_and_jacobian(
-    model: HandModel, params: AnyArray, source: str = MEDIAPIPE
-) -> tuple[AnyArray, AnyArray]:
+def landmarks_and_jacobian(model: HandModel, params: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Landmarks (B, 21, 3) of hands ``params`` (B, P) and their Jacobian (B, 21, 3, P).
 
     NumPy or torch.
     """
-    found = landmark_points(model, params, source)
+    found = landmark_points(model, params)
     return found.points, found.jacobian
 
 
-def landmark_points(model: HandModel, params: AnyArray, source: str = MEDIAPIPE) -> Points:
+def landmark_points(model: HandModel, params: AnyArray) -> Points:
     """`landmarks_and_jacobian`, and what it takes to have the joints as well."""
-    return points_and_jacobian(model, params, offsets_of(model, source))
+    return points_and_jacobian(model, params, offsets_of(model))

@@ -66,6 +66,7 @@ def mirror_model(model: HandModel) -> HandModel:
         uv_faces=None if model.uv_faces is None else mirror_faces(model.uv_faces),
         hands_mean=_mirror_pose(model.hands_mean),
         hands_components=_mirror_pose(model.hands_components),
+        landmarks=None if model.landmarks is None else mirror_points(model.landmarks),
         side="left" if model.side == "right" else "right",
         model_id=_mirrored_id(model.model_id),
     )

@@ -48,6 +48,7 @@ class HandModel:
     shape_std: FloatArray | None = None  # (10,) rms vertex displacement of one sigma, metres
     hands_mean: FloatArray | None = None  # (45,) MANO's mean pose, total = offset + mean, radians
     hands_components: FloatArray | None = None  # (n, 45) principal components of pose offsets
+    landmarks: FloatArray | None = None  # (21, 3) of what is observed from the joints; None: usual
 
     def __post_init__(self) -> None:
         for name, shape in _shapes(self).items():
@@ -98,6 +99,7 @@ def _shapes(model: HandModel) -> dict[str, tuple[int, ...]]:
         "shape_std": (NUM_BETAS,),
         "hands_mean": (NUM_HAND_POSE,),
         "hands_components": (_length(model.hands_components), NUM_HAND_POSE),
+        "landmarks": (21, 3),
     }
 
 

@@ -6,7 +6,7 @@ Observations mix freely. Missing values are NaN; what is missing weighs nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +73,15 @@ class Observation:
         relative = sum(int(np.isfinite(r.points).sum()) for r in self.relative)
         return pixels + depths + points + relative
 
+    def with_noise(self, factor: Array) -> Observation:
+        """The same pixels with sigmas ``factor`` (21,) times what they were."""
+        views = []
+        for view in self.views:
+            noise = np.asarray(view.noise, dtype=np.float64)
+            wider = factor if noise.ndim == 1 else np.square(factor)[:, None, None]
+            views.append(replace(view, noise=noise * wider))
+        return replace(self, views=tuple(views))
+
 
 @dataclass(frozen=True, eq=False)
 class Prior:
@@ -88,6 +97,12 @@ class Prior:
         precision[BETAS, :] = precision[:, BETAS] = 0
         precision[BETAS, BETAS] = np.linalg.inv(covariance)
         return Prior(mean, precision)
+
+    def loosened(self, part: slice, factor: float) -> Prior:
+        """The same prior with sigmas of some of the parameters ``factor`` times as wide."""
+        scale = np.ones(NUM_PARAMS)
+        scale[part] = 1 / factor
+        return Prior(self.mean, self.precision * scale * scale[:, None])
 
     def times(self, part: slice, mean: Array, sigma: Array) -> Prior:
         """The product with an independent diagonal Gaussian on some of the parameters."""

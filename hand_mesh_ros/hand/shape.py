@@ -1,7 +1,8 @@
-"""A person's hand shape: betas with their covariance, the small file they live in, their use.
+"""A person's hands: betas with their covariance, landmarks, noise; their file and their use.
 
 Left and right hands of a person share one shape: the left model is the right one's mirror image,
-and mirroring leaves betas as they are.
+and mirroring leaves betas as they are. So do the places where a network marks its landmarks on
+this person's hands, and how well it does.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.rotations import left_jacobian
-from hand_mesh_ros.hand.kinematics import BETAS, GLOBAL_ORIENT, NUM_PARAMS, joints_and_jacobian
+from hand_mesh_ros.hand.kinematics import (
+    BETAS,
+    GLOBAL_ORIENT,
+    HAND_POSE,
+    NUM_PARAMS,
+    joints_and_jacobian,
+)
+from hand_mesh_ros.hand.landmarks import marked_at
 from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import Prior
@@ -26,7 +34,14 @@ from hand_mesh_ros.hand.solver import Fit
 Array = NDArray[np.float64]
 
 FORMAT: Final = "hand_mesh_shape"
-VERSION: Final = 1
+VERSION: Final = 2
+_OLD: Final = 1  # betas only
+POSE_FREEDOM: Final = 4.0
+"""Factor on the pose prior's sigmas where a person's landmarks are known.
+
+The prior is as tight as it is because it has to make up for landmarks that lie elsewhere than on
+the average hand; once their places are known, it would only keep the fit from what was seen.
+"""
 # One sigma of betas that are held: a few hundredths of a micrometre of a bone.
 _HELD = 1e-4
 
@@ -36,7 +51,11 @@ class HandShape:
     """``betas`` (10,) with ``covariance`` (10, 10), of the right hand model ``model_id``.
 
     ``hands`` were seen, which tell as much as ``effective`` hands whose errors are independent;
-    ``landmarks`` names the network that saw them, ``date`` the day (ISO 8601).
+    ``landmarks`` names the network that saw them, ``date`` the day (ISO 8601). ``offsets``
+    (21, 3), m, is where it marks this person's landmarks, as in `LandmarkModel`, each known to
+    ``offsets_sigma`` (21, 3); None: where it usually does. ``noise`` (21,) is how many times the
+    sigmas that the network's observer tells its landmarks really have, ``residual`` the median
+    distance of the landmarks from a fit with it, in these sigmas; NaN where nobody measured it.
     """
 
     model_id: str
@@ -46,14 +65,27 @@ class HandShape:
     effective: float
     landmarks: str
     date: str
+    offsets: Array | None = None
+    offsets_sigma: Array | None = None
+    noise: Array = field(default_factory=lambda: np.ones(21))
+    residual: float = float("nan")
 
     def held(self, prior: Prior) -> Prior:
-        """The prior with betas that stay as they are, so that bones keep their lengths."""
+        """The prior with betas that stay as they are, so that bones keep their lengths.
+
+        Where the landmarks' places are known too, the pose is freer by `POSE_FREEDOM`.
+        """
+        if self.offsets is not None:
+            prior = prior.loosened(HAND_POSE, POSE_FREEDOM)
         return prior.with_shape(self.betas, _HELD**2 * np.eye(len(self.betas)))
+
+    def worn(self, model: HandModel) -> HandModel:
+        """A left or right hand model with this person's landmarks."""
+        return model if self.offsets is None else marked_at(model, self.offsets)
 
     def save(self, path: Path) -> None:
         """Write as JSON, all at once: a reader never sees half a file."""
-        content = {
+        content: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "model_id": self.model_id,
@@ -63,7 +95,12 @@ class HandShape:
             "effective": round(self.effective, 2),
             "landmarks": self.landmarks,
             "date": self.date,
+            "noise": np.round(self.noise, 4).tolist(),
+            "residual": round(self.residual, 4) if np.isfinite(self.residual) else None,
         }
+        if self.offsets is not None and self.offsets_sigma is not None:
+            content["offsets_mm"] = np.round(1e3 * self.offsets, 3).tolist()
+            content["offsets_sigma_mm"] = np.round(1e3 * self.offsets_sigma, 3).tolist()
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
         scratch.write_text(json.dumps(content, indent=1) + "\n")
@@ -86,7 +123,7 @@ def load_shape(path: Path, model_id: str) -> HandShape:
         raise ValueError(f"{path} is not a hand shape: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a hand shape: its format is not {FORMAT!r}")
-    if content.get("version") != VERSION:
+    if content.get("version") not in (_OLD, VERSION):
         raise ValueError(
             f"{path} has version {content.get('version')!r} of the format, expected {VERSION}: "
             "calibrate the shape again"
@@ -115,6 +152,11 @@ def _parsed(content: Mapping[str, Any]) -> HandShape:
         raise ValueError("the covariance is not symmetric")
     if np.linalg.eigvalsh(covariance).min() <= 0:
         raise ValueError("the covariance is not positive definite")
+    offsets, sigma = (_millimetres(content, name) for name in ("offsets_mm", "offsets_sigma_mm"))
+    noise = np.array(content.get("noise", np.ones(21)), dtype=np.float64)
+    if noise.shape != (21,) or not (np.isfinite(noise) & (noise > 0)).all():
+        raise ValueError("the noise must be 21 positive numbers")
+    residual = content.get("residual")
     return HandShape(
         model_id=str(content["model_id"]),
         betas=betas,
@@ -123,7 +165,21 @@ def _parsed(content: Mapping[str, Any]) -> HandShape:
         effective=float(content["effective"]),
         landmarks=str(content["landmarks"]),
         date=str(content["date"]),
+        offsets=offsets,
+        offsets_sigma=sigma,
+        noise=noise,
+        residual=float("nan") if residual is None else float(residual),
     )
+
+
+def _millimetres(content: Mapping[str, Any], name: str) -> Array | None:
+    """The (21, 3) of that name in metres; None without."""
+    if name not in content:
+        return None
+    values = 1e-3 * np.array(content[name], dtype=np.float64)
+    if values.shape != (21, 3) or not np.isfinite(values).all():
+        raise ValueError(f"{name} must be 21 rows of three finite numbers")
+    return values
 
 
 def bone_lengths(model: HandModel, betas: Array, covariance: Array) -> tuple[Array, Array]:

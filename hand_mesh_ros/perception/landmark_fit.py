@@ -47,6 +47,7 @@ class LandmarkFitSettings:
     """
 
     world_sigma: float = 0.015
+    world_sigma_calibrated: float = 0.03
     max_residual: float = 4.0
     shape_memory: float = 0.5
     shape_sigma: float = 0.7
@@ -55,11 +56,22 @@ class LandmarkFitSettings:
     options: SolverOptions = field(default_factory=SolverOptions)
 
 
+class _Person:
+    """Whose hands are fitted: a calibrated shape or None, and both sides' models for it."""
+
+    def __init__(self, models: Mapping[Side, HandModel], shape: HandShape | None) -> None:
+        self.shape = shape
+        self.models = models if shape is None else {s: shape.worn(m) for s, m in models.items()}
+        self.noise = np.ones(21) if shape is None else shape.noise
+        self.known = shape is not None and shape.offsets is not None
+
+
 class LandmarkFit:
     """Triangulates when two or more views allow it, then fits the hand model to all pixels.
 
-    With a calibrated ``shape`` all hands are of that shape: bones keep their lengths, and one view
-    gives the distance.
+    With a calibrated ``shape`` all hands are of that person: bones keep their lengths, and one view
+    gives the distance; landmarks are where the network marks them on this person's hands, and as
+    good as they were while it was calibrated.
     """
 
     def __init__(
@@ -70,7 +82,7 @@ class LandmarkFit:
     ) -> None:
         self.models = models
         self.settings = settings or LandmarkFitSettings()
-        self._shape = shape
+        self._person = _Person(models, shape)
 
     def use_shape(self, shape: HandShape | None) -> None:
         """From the next hand on; None: each hand's shape is estimated again. Any thread may call.
@@ -82,20 +94,24 @@ class LandmarkFit:
                 f"the shape is of the hand model {shape.model_id!r}, not of "
                 f"{self.models['right'].model_id!r}"
             )
-        self._shape = shape
+        self._person = _Person(self.models, shape)
+
+    def worn(self, side: Side) -> HandModel:
+        """The hand model of a side with the landmarks of the person in use."""
+        return self._person.models[side]
 
     def estimate(self, hands: Sequence[HandViews]) -> list[HandEstimate | None]:
         """See `Backend`."""
-        shape = self._shape
-        return [self._one(hand, shape) for hand in hands]
+        person = self._person
+        return [self._one(hand, person) for hand in hands]
 
-    def _one(self, hand: HandViews, shape: HandShape | None) -> HandEstimate | None:
+    def _one(self, hand: HandViews, person: _Person) -> HandEstimate | None:
         odds = hand.right_log_odds
         sides: list[Side] = ["right", "left"] if odds >= 0 else ["left", "right"]
-        fits = [self._fit(hand, sides[0], shape)]
+        fits = [self._fit(hand, sides[0], person)]
         if abs(odds) < self.settings.sure_side:
             # The wrong hand bends its fingers the wrong way: what fits better decides.
-            fits.append(self._fit(hand, sides[1], shape))
+            fits.append(self._fit(hand, sides[1], person))
         made = [fit for fit in fits if fit is not None]
         if not made:
             return None
@@ -105,15 +121,15 @@ class LandmarkFit:
             return None
         if not (best.plausible and np.isfinite(best.covariance).all()):
             return None
-        return _to_estimate(model, hand, best, scaled, shape is not None)
+        return _to_estimate(model, hand, best, scaled, person.shape is not None)
 
     def _fit(
-        self, hand: HandViews, side: Side, shape: HandShape | None
+        self, hand: HandViews, side: Side, person: _Person
     ) -> tuple[HandModel, Fit] | None:
-        views, model = hand.views, self.models[side]
+        views, model, shape = hand.views, person.models[side], person.shape
         prior = self._prior(hand, model) if shape is None else shape.held(default_prior(model))
         points = _located(views)
-        relative = self._relative(views, points)
+        relative = self._relative(views, points, person)
         if shape is not None and points is None:
             relative = [_of_size(model, prior, each) for each in relative]
         try:
@@ -125,7 +141,7 @@ class LandmarkFit:
         except ValueError:  # too little of the palm was seen
             return None
         seen = tuple(Landmarks2D(v.camera, v.uv, v.sigma, v.depth, v.depth_sigma) for v in views)
-        observation = Observation(views=seen, relative=tuple(relative))
+        observation = Observation(views=seen, relative=tuple(relative)).with_noise(person.noise)
         best = fit(model, observation, prior, start, self.settings.options)
         if shape is not None:
             best = with_shape_uncertainty(model, best, shape.covariance)
@@ -142,9 +158,13 @@ class LandmarkFit:
             return prior
         return prior.times(BETAS, last.mano.betas, np.full(10, settings.shape_memory))
 
-    def _relative(self, views: Sequence[View], points: Array | None) -> list[Relative3D]:
+    def _relative(
+        self, views: Sequence[View], points: Array | None, person: _Person
+    ) -> list[Relative3D]:
         """Each view's metric landmarks in world axes, as large as the located ``points``."""
-        sigma = np.full(21, self.settings.world_sigma * np.sqrt(len(views)))
+        settings = self.settings
+        each = settings.world_sigma_calibrated if person.known else settings.world_sigma
+        sigma = np.full(21, each * np.sqrt(len(views)))
         out = []
         for view in views:
             world = view.world @ view.camera.T_camera_world[:3, :3]

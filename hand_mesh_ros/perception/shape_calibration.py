@@ -11,7 +11,7 @@ from hand_mesh_ros.hand.mirror import mirror_params
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import Landmarks2D, Observation
 from hand_mesh_ros.hand.shape import HandShape
-from hand_mesh_ros.hand.shape_fusion import Sighting, calibrate_shape
+from hand_mesh_ros.hand.shape_fusion import FusionSettings, Sighting, calibrate_shape
 from hand_mesh_ros.types import SIDES, HandEstimate, HandSet, Side, View
 
 
@@ -19,12 +19,14 @@ from hand_mesh_ros.types import SIDES, HandEstimate, HandSet, Side, View
 class CalibrationSettings:
     """``hands``: how many sightings to gather. ``gap``: seconds between two of one side, because
 
-    neighbouring frames say the same. ``sides``: whose; both are one person's.
+    neighbouring frames say the same. ``sides``: whose; both are one person's. ``fusion``: how they
+    are put together; None: as usual.
     """
 
     hands: int = 60
     gap: float = 0.1
     sides: tuple[Side, ...] = SIDES
+    fusion: FusionSettings | None = None
 
 
 class ShapeCollector:
@@ -58,7 +60,7 @@ class ShapeCollector:
 
     def calibrate(self, models: Mapping[Side, HandModel]) -> HandShape:
         """The shape of what was gathered; see `calibrate_shape`, also for errors."""
-        return calibrate_shape(models, self.sightings)
+        return calibrate_shape(models, self.sightings, self.settings.fusion)
 
 
 def sighting(estimate: HandEstimate, stamp_ns: int, views: Iterable[View]) -> Sighting:

@@ -42,7 +42,8 @@ from hand_mesh_ros.hand.solver import fit
 from hand_mesh_ros.types import SIDES, Camera, Side
 
 MODELS = {side: load_hand_model(side=side) for side in SIDES}
-EXACT = FusionSettings(landmark_bias=0.0)
+# Hands and landmarks as the solver supposes them, errors new in every frame.
+EXACT = FusionSettings(landmark_bias=0.0, pose_freedom=1.0, most=np.inf)
 K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
 
 
@@ -275,7 +276,7 @@ def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
     [
         (_set("model_id", "MANO"), "shape of the hand model 'MANO', but the one in use is 'free"),
         (_set("format", "cake"), "is not a hand shape"),
-        (_set("version", 2), "version 2 of the format, expected 1"),
+        (_set("version", 3), "version 3 of the format, expected 2"),
         (_set("betas", [0.0] * 9), r"betas are \(9,\)"),
         (_set("betas", [float("nan")] * 10), "must be finite"),
         (_set("covariance", np.zeros((10, 10)).tolist()), "not positive definite"),
