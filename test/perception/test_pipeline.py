@@ -12,7 +12,8 @@ import pytest
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.hand.mirror import mirror_axis_angle
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
-from hand_mesh_ros.perception.estimate import create_backend
+from hand_mesh_ros.hand.shape import HandShape, bone_lengths
+from hand_mesh_ros.perception.estimate import HandViews, create_backend
 from hand_mesh_ros.perception.pipeline import HandPipeline, PipelineSettings
 from hand_mesh_ros.perception.surface import mesh_vertices, with_meshes
 from hand_mesh_ros.perception.track import TrackSettings
@@ -202,6 +203,150 @@ def test_a_lost_hand_coasts_for_a_moment_and_comes_back_itself(
             assert hand.estimate.residual_px.shape == (len(views), 21)
             assert np.linalg.norm(hand.estimate.joints - still(0)[0].joints, axis=-1).max() < 0.02
     assert all(np.diff(spread) > 0)
+
+
+def test_a_glimpse_does_not_coast(scene: Any, still: Callable[[int], list[Any]]) -> None:
+    """Something that was taken for a hand once is not told of again."""
+
+    def hands(stamp_ns: int) -> list[Any]:
+        return still(stamp_ns) if stamp_ns == START else []
+
+    answers = run(pipeline(TrueViews(scene, hands)), scene.cameras(3), 3)
+    assert [len(answer.hands) for answer in answers] == [1, 0, 0]
+
+
+def test_filtered_bones_keep_the_lengths_of_a_calibrated_shape(
+    scene: Any, passing: Callable[[int], list[Any]]
+) -> None:
+    made = pipeline(TrueViews(scene, passing))
+    model = load_hand_model()
+    shape = HandShape(model.model_id, np.full(10, 0.3), 0.01 * np.eye(10), 9, 9.0, "none", "")
+    made.use_shape(shape)
+    lengths = bone_lengths(model, shape.betas, shape.covariance)[0]
+    rigid = [0, 4, 8, 12, 16]  # bones that end in the thumb's base and the knuckles
+    for answer in run(made, scene.cameras(3), 8):
+        for hand in answer.hands:
+            joints = hand.estimate.joints
+            bones = np.linalg.norm(joints[1:][rigid] - joints[0], axis=-1)
+            np.testing.assert_allclose(bones, lengths[rigid], atol=1e-5)
+
+
+def test_without_filter_a_hand_is_as_it_was_measured(
+    scene: Any, passing: Callable[[int], list[Any]]
+) -> None:
+    cameras = scene.cameras(3)
+    raw, filtered = (
+        run(
+            pipeline(TrueViews(scene, passing), track=TrackSettings(filter=on), compensate=False),
+            cameras,
+            6,
+        )
+        for on in (False, True)
+    )
+    views = [view for view in raw[-1].observed[0]]
+    (estimate,) = create_backend(
+        "landmarks", models={side: load_hand_model(side=side) for side in SIDES}
+    ).estimate([HandViews(tuple(views), raw[-2].hands[0], 15.0)])
+    assert estimate is not None
+    np.testing.assert_allclose(estimate.joints, raw[-1].hands[0].estimate.joints, atol=2e-3)
+    gap = filtered[-1].hands[0].estimate.joints - raw[-1].hands[0].estimate.joints
+    assert 0 < np.abs(gap).max() < 0.02
+
+
+@pytest.mark.parametrize("by_clock", [False, True])
+def test_prediction_makes_up_for_latency_and_says_so(
+    scene: Any, passing: Callable[[int], list[Any]], by_clock: bool
+) -> None:
+    """At half a metre a second, 100 ms are 5 cm."""
+    late = 0.1
+    settings = TrackSettings(predict=0.0 if by_clock else late)
+    made = pipeline(TrueViews(scene, passing), track=settings)
+    for k in range(15):
+        frames = frame_set(scene.cameras(3), START + k * PERIOD)
+        answer = made.process(frames, (lambda stamp_ns: late) if by_clock else None)
+    assert answer.stamp_ns == START + 14 * PERIOD  # the capture time, whatever is predicted
+    for hand in answer.hands:
+        assert hand.extrapolated and hand.ahead == pytest.approx(late)
+        assert len(hand.estimate.view_indices) == 3
+        errors = []
+        for stamp in (answer.stamp_ns + round(late * 1e9), answer.stamp_ns):
+            right, left = passing(stamp)
+            truth = right if hand.estimate.side == "right" else left
+            errors.append(np.linalg.norm((hand.estimate.joints - truth.joints).mean(0)))
+        assert errors[0] < 0.02 < 0.035 < errors[1]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_views_of_different_times_are_brought_together(
+    scene: Any, passing: Callable[[int], list[Any]], count: int
+) -> None:
+    """One camera is 40 ms late: 2 cm at half a metre a second.
+
+    Two cameras cannot tell that from a hand elsewhere; of three, the late one looks like an
+    outlier.
+    """
+    cameras = scene.cameras(count)
+
+    def watch(compensate: bool) -> tuple[float, float]:
+        made = pipeline(TrueViews(scene, passing), compensate=compensate)
+        errors, used = [], []
+        for k in range(15):
+            stamp = START + k * PERIOD
+            late = [40_000_000 * (i == 1) for i in range(count)]
+            frames = [Frame(c, stamp - d, BLANK) for c, d in zip(cameras, late, strict=True)]
+            answer = made.process(FrameSet(tuple(frames)))
+            right, left = passing(stamp)
+            for hand, views in zip(answer.hands, answer.observed, strict=True):
+                truth = right if hand.estimate.side == "right" else left
+                if k > 4:
+                    gap = hand.estimate.joints - truth.joints
+                    errors.append(np.linalg.norm(gap, axis=-1).mean())
+                    used.append(len(views))
+                for view in views:  # what is passed on is what the camera saw, at its own time
+                    seen = project(view.camera, truth.landmarks).mean(0)
+                    assert (np.linalg.norm(view.uv.mean(0) - seen) > 4) == (view.index == 1)
+        return float(np.median(errors)), float(np.mean(used))
+
+    with_it, without = watch(True), watch(False)
+    assert with_it[0] < 0.006
+    assert with_it[1] > count - 0.2
+    assert without[0] > 1.5 * with_it[0] if count == 2 else without[1] < with_it[1] - 0.5
+
+
+def test_a_view_that_contradicts_the_others_is_left_out_and_counted(
+    scene: Any, still: Callable[[int], list[Any]]
+) -> None:
+    def spoil(view: View) -> View | None:
+        return replace(view, uv=view.uv + [25, -25]) if view.index == 2 else view
+
+    made = pipeline(TrueViews(scene, still, spoil), search_every=1)
+    answers = run(made, scene.cameras(4), 4)
+    for answer in answers:
+        assert [hand.estimate.view_indices for hand in answer.hands] == [(0, 1, 3)]
+        assert [view.index for view in answer.unmatched] == [2]
+    assert made.outliers == {"camera_2": 4}
+
+
+def test_a_full_house_is_searched_rarely_and_a_new_hand_is_still_found(
+    scene: Any, passing: Callable[[int], list[Any]]
+) -> None:
+    """The left hand comes, goes and comes back elsewhere."""
+    away = range(12, 20)
+
+    def hands(stamp_ns: int) -> list[Any]:
+        right, left = passing(START)
+        k = round(seconds(stamp_ns) / (PERIOD * 1e-9))
+        if k in away:
+            return [right]
+        return [right, left if k < away.start else left.at(scene.centre + [0.0, 0.2, 0.1])]
+
+    observer = TrueViews(scene, hands)
+    answers = run(pipeline(observer, search_every=4, search_full=20), scene.cameras(4), 26)
+    assert all(len(answer.hands) == 2 for answer in answers[:12])
+    # Both are tracked: two images a camera at most in so many sets. One is lost: in turns.
+    assert sum(map(len, observer.searched[1:12])) <= 4
+    assert sum(map(len, observer.searched[13:20])) >= 6
+    assert [len(answer.hands) for answer in answers[away.stop + 4 :]] == [2, 2]
 
 
 def test_a_hand_that_was_gone_for_long_is_another(
