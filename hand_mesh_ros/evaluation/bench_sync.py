@@ -88,7 +88,8 @@ def measure(report: Progress, others: Mapping[str, MakerOf] | None = None) -> di
 
     ``mixed_sets``: sets with frames of two instants, or half a period apart;
     ``complete_delivered``: fraction of the instants of which every frame arrived that came out
-    whole; ``sync_core_percent`` of one core. ``dropout_gap_ms``: longest time between two sets when
+    whole; ``instants_delivered``: fraction of all instants of which a set, whole or not, came out;
+    ``sync_core_percent`` of one core. ``dropout_gap_ms``: longest time between two sets when
     a camera has been unplugged; ``dropout_rate``: fraction of the instants of which a set was made
     meanwhile; ``replug_sets``: most sets from the arrival of its first new frame until an
     unplugged camera was in one again.
@@ -173,6 +174,9 @@ def _steady(cell: Cell, maker_of: MakerOf) -> dict[str, float]:
     return {
         "mixed_sets": mixed(sets, cell.rate),
         "complete_delivered": round(complete_delivered(frames, sets, cell.cameras), 6),
+        "instants_delivered": round(
+            len({found.frames[0].instant for found in sets}) / round(_SECONDS * cell.rate), 6
+        ),
         "sync_core_percent": round(100 * took / _SECONDS, 3),
     }
 

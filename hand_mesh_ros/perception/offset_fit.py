@@ -14,7 +14,7 @@ from hand_mesh_ros.types import Camera
 Array = NDArray[np.float64]
 
 # Offsets have come to rest when none moves by more, s.
-_STEP = 1e-5
+_STEP = 3e-5
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,18 @@ class OffsetFit:
         self.free = np.array([i for i in range(len(cameras)) if i != reference])
         self.scale = self.scale_before = 1.0
 
-    def run(self) -> None:
-        """Trajectories without offsets first, then all together until nothing moves."""
-        settings = self.settings
-        for _ in range(5):
+    def run(self, begin: Array | None = None) -> None:
+        """Trajectories at the offsets ``begin`` (C,) first (zero by default), then all together
+
+        until nothing moves.
+        """
+        if begin is not None:
+            self.offsets = np.array(begin)
+        for _ in range(3):
             self._step(move=False)
             self._weigh()
         self.scale_before = self.scale
-        for _ in range(settings.iterations):
+        for _ in range(self.settings.iterations):
             step = self._step(move=True)
             self._weigh()
             if step < _STEP:
@@ -133,16 +137,9 @@ class OffsetFit:
             trajectory.settle()
         return float(np.abs(delta).max(initial=0.0))
 
-    def _distances(self) -> list[Array]:
-        """Whitened distances (N, L) of rays and trajectories, without robust weights."""
-        return [
-            np.linalg.norm(t.rows(self.offsets, np.ones_like(w)).residual, axis=-1)
-            for t, w in zip(self._trajectories, self._robust, strict=True)
-        ]
-
     def _weigh(self) -> None:
         """Weights of Cauchy's loss, with the scale that the inner half of the residuals has."""
-        distances = self._distances()
+        distances = [t.distances(self.offsets) for t in self._trajectories]
         seen = [t.strand.weight > 0 for t in self._trajectories]
         inner = np.median(np.concatenate([d[s] for d, s in zip(distances, seen, strict=True)]))
         # The median of a Rayleigh distribution is 1.1774 sigma.

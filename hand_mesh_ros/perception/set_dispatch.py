@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -16,6 +16,13 @@ class SetMaker(Protocol[T]):
     """What makes sets of frames: `FrameSetAssembler`, or anything that behaves like it."""
 
     jumps: int
+    counters: Counter[str]
+    stream_counters: tuple[Counter[str], ...]
+
+    @property
+    def silent(self) -> tuple[int, ...]: ...
+
+    def reset(self) -> None: ...
 
     def add(self, stream: int, stamp_ns: int, arrival: float, item: T) -> list[dict[int, T]]: ...
 

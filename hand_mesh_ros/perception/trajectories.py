@@ -107,6 +107,12 @@ class Trajectory:
         system, prior = self._system(B, A)
         return Rows(residual, drift, A, B, system, prior)
 
+    def distances(self, offsets: Array) -> Array:
+        """Whitened distances (N, L) of rays and trajectories, without robust weights."""
+        B, _ = self._basis(self.strand.times + offsets[self.strand.camera])
+        miss = np.einsum("nlri,nli->nlr", self._direction, self._at(B)) + self._constant
+        return np.asarray(np.linalg.norm(miss, axis=-1) * self.strand.weight / self._depth)
+
     def settle(self) -> None:
         """Take the depths of the pictures' landmarks from the trajectory as it is."""
         B, _ = self._basis(self.strand.times)

@@ -37,6 +37,7 @@ def test_figures_of_the_cell() -> None:
     figures = measure(lambda done, total, what: steps.append((done, total)), {"eager": Eager})
     assert figures["mixed_sets"] == 0
     assert figures["complete_delivered"] == 1.0
+    assert figures["instants_delivered"] == 1.0
     assert figures["dropout_gap_ms"] <= 100
     assert figures["dropout_rate"] == 1.0
     assert figures["replug_sets"] <= 3
