@@ -6,6 +6,9 @@ millimetres of that are several pixels. An observation model, named after its so
 offset a landmark, fixed to the bone that ends in it, and the landmark's noise relative to the
 others'. `hand-mesh model landmarks` measures both on renders of the hand model, whose joints are
 known (`evaluation.landmark_model`).
+
+Other sources by name: ``mano`` is a data set's joints, which are the model's own with the tips of
+its tip set; ``hint`` is what people mark in photographs (`evaluation.landmark_sections`).
 """
 
 from __future__ import annotations
