@@ -63,13 +63,8 @@ class OffsetFit:
         self.free = np.array([i for i in range(len(cameras)) if i != reference])
         self.scale = self.scale_before = 1.0
 
-    def run(self, begin: Array | None = None) -> None:
-        """Trajectories at the offsets ``begin`` (C,) first (zero by default), then all together
-
-        until nothing moves.
-        """
-        if begin is not None:
-            self.offsets = np.array(begin)
+    def run(self) -> None:
+        """Trajectories without offsets first, then all together until nothing moves."""
         for _ in range(3):
             self._step(move=False)
             self._weigh()

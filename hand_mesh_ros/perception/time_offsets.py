@@ -93,9 +93,9 @@ def estimate_offsets(
     if not strands:
         raise ValueError("no hand is seen by two cameras at a time: no offsets can be found")
 
-    def fitted(parts: Sequence[Strand], begin: Array | None = None) -> OffsetFit:
+    def fitted(parts: Sequence[Strand]) -> OffsetFit:
         fit = OffsetFit(parts, [cameras[n] for n in names], names.index(reference), settings)
-        fit.run(begin)
+        fit.run()
         return fit
 
     fit = fitted(strands)
@@ -104,7 +104,8 @@ def estimate_offsets(
     if any(_verdict(i, fit, sigma[i], noise[i]) == "ok" for i in fit.free):
         for halves in (_halves_of_time(strands, settings.gap), _halves_of_hands(strands)):
             if all(halves):
-                one, other = (fitted(half, fit.offsets) for half in halves)
+                # From zero, as the whole was: another minimum is a disagreement as well.
+                one, other = (fitted(half) for half in halves)
                 excess = np.hypot(excess, _disagreement(one, other))
     offsets = [
         _camera_offset(i, name, fit, np.array([sigma[i], excess[i]]), noise[i])
