@@ -63,7 +63,7 @@ def film(scene: Any, rng: np.random.Generator) -> Callable[..., Frame]:
 
         views = []
         for i, place in enumerate(places):
-            side = {"l": 0.05, "r": 0.95}[sides[i]] if sides else 0.95
+            side = {"l": 0.05, "?": 0.5, "r": 0.95}[sides[i]] if sides else 0.95
             view = scene.view(right.at(np.asarray(place)), 0, camera, rng, 0.5, right=side)
             views.append(replace(view, presence=0.9 - 0.1 * i, **changes))
         return Frame(camera, 10**18 + number * PERIOD_NS, NONE, observed=tuple(views))
@@ -125,6 +125,22 @@ def test_two_hands_that_pass_each_other_keep_their_ids(
         answer = pipeline.process([film(camera, number, *places, sides=sides)])
         found = {round(view.right): track for view, track in answer[0]}
         assert found == {0: 1, 1: 2}, number
+
+
+def test_two_hands_that_meet_and_part_keep_their_ids(
+    film: Callable[..., Frame], camera: Camera, scene: Any
+) -> None:
+    """They turn back where they meet: only their sides, which are not known at first, tell."""
+    pipeline = EdgePipeline(Sighted(honest=False))
+    for number in range(31):
+        y = 0.012 * abs(number - 15)
+        left, right = scene.centre + [0, y, 0.002], scene.centre + [0, -y, -0.002]
+        turned = number % 2 == 1
+        sides = "??" if number == 0 else "rl" if turned else "lr"
+        places = [right, left] if turned else [left, right]
+        answer = pipeline.process([film(camera, number, *places, sides=sides)])
+        found = [track for _, track in answer[0]]
+        assert found == ([2, 1] if turned else [1, 2]), number
 
 
 def test_cameras_count_for_themselves(
