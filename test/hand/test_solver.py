@@ -289,6 +289,22 @@ def test_torch_batches_equal_numpy_hands() -> None:
         np.testing.assert_allclose(single[i].joints, one.joints, atol=1e-3)
 
 
+def test_a_hand_does_not_depend_on_its_batch() -> None:
+    """Easy and hard starts side by side: the easy ones leave the batch, and stay where they are."""
+    import torch
+
+    model, observations, priors, starts = drawn_problem(6, seed=22)
+    starts[1::3] += np.random.default_rng(1).normal(0, 0.1, starts[1::3].shape)
+    double = torch.zeros(1).double()
+    together = fit_batch(model, observations, priors, starts, reference=double)
+    for i, hand in enumerate(zip(observations, priors, starts, strict=True)):
+        alone = fit_batch(model, *([part] for part in hand[:2]), starts[i : i + 1], None, double)
+        assert i % 3 == 1 or alone.iterations < together.iterations
+        np.testing.assert_allclose(together[i].params, alone[0].params, atol=1e-7)
+        np.testing.assert_allclose(together[i].covariance, alone[0].covariance, atol=1e-7)
+        assert together[i].converged == alone[0].converged
+
+
 def test_normal_equations_are_those_of_the_residuals() -> None:
     """H and g against finite differences of the cost, far inside the cutoff (no outlier)."""
     from hand_mesh_ros.hand.observations import pack
