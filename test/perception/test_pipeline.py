@@ -447,3 +447,20 @@ def test_a_mirrored_right_model_gives_the_left_hand_s_mesh() -> None:
         "m", "left", mirror_axis_angle(orient), mirror_axis_angle(pose), betas, transl
     )
     np.testing.assert_allclose(mesh_vertices(right, models), mesh_vertices(left, models), atol=1e-9)
+
+
+def test_two_views_that_contradict_each_other_are_one_tracked_hand(
+    scene: Any, still: Callable[[int], list[Any]]
+) -> None:
+    """What lies on a hand that is tracked, but agrees with no view of it, is no second hand."""
+
+    def spoil(view: View) -> View | None:
+        assert view.frame is not None
+        bad = view.index == 1 and seconds(view.frame.stamp_ns) > 0.5
+        return replace(view, uv=view.uv + [0, 25]) if bad else view
+
+    made = pipeline(TrueViews(scene, still, spoil), search_every=1)
+    answers = run(made, scene.cameras(2), 12)
+    assert all(len(answer.hands) == 1 for answer in answers)
+    assert [len(answer.observed[0]) for answer in answers] == [2] * 8 + [1] * 4
+    assert sum(made.outliers.values()) == 4
