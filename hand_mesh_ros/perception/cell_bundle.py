@@ -123,14 +123,12 @@ def bundle_adjust(
     """
     settings = settings or BundleSettings()
     stacked = stack_cameras(tuple(cameras))
-    seen = np.asarray(np.isfinite(uv).all(-1) & np.isfinite(sigma))
-    seen = seen & (seen.sum(1, keepdims=True) >= 2) & np.isfinite(points).all(-1)[:, None]
+    seen: NDArray[np.bool_] = _seen(uv, sigma, points)
+    seen &= seen.sum(1, keepdims=True) >= 2
     uv_seen = np.where(seen[..., None], uv, 0.0)
     precision = np.where(seen, 1 / np.where(seen, sigma, 1.0), 0.0)
     free = np.concatenate([np.ones(POSE, bool), settings.intrinsics.free])
-    state = _State(stacked, np.zeros((len(cameras), INTRINSIC)), np.where(
-        np.isfinite(points), points, 0.0
-    ))
+    state = _State(stacked, np.zeros((len(cameras), INTRINSIC)), np.nan_to_num(points))
     problem = _Problem(uv_seen, precision, free, tuple(held), settings)
     steps = 0
     for _ in range(settings.rounds):
@@ -163,7 +161,7 @@ def reduced_system(
     would do, without doing it.
     """
     stacked = stack_cameras(tuple(cameras))
-    seen = np.isfinite(uv).all(-1) & np.isfinite(sigma) & np.isfinite(points).all(-1)[:, None]
+    seen: NDArray[np.bool_] = _seen(uv, sigma, points)
     precision = np.where(seen, 1 / np.where(seen, sigma, 1.0), 0.0)
     free = np.concatenate([np.ones(POSE, bool), np.zeros(INTRINSIC, bool)])
     problem = _Problem(np.where(seen[..., None], uv, 0.0), precision, free, (), BundleSettings())
@@ -171,6 +169,11 @@ def reduced_system(
     system = problem.linearised(state, 0.0)
     error = problem.evaluate(state)[1]
     return system.reduced, system.gradient, np.where(seen[..., None], error, np.nan)
+
+
+def _seen(uv: Array, sigma: Array, points: Array) -> NDArray[np.bool_]:
+    good = np.isfinite(uv).all(-1) & np.isfinite(sigma)
+    return np.asarray(good & np.isfinite(points).all(-1)[:, None], dtype=bool)
 
 
 def _descend(

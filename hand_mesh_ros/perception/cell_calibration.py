@@ -56,7 +56,8 @@ _SECOND: Final = 1_000_000_000
 class CellSettings:
     """How a cell is calibrated.
 
-    ``from_nothing``: the cameras' given poses are not looked at. ``reference``: the camera that the
+    ``from_nothing``: the cameras' given poses are not looked at. ``frame``: the name of the frame
+    that given poses are in. ``reference``: the camera that the
     gauge is fixed to. It keeps its given pose; from nothing, its axes become the world. Empty: the
     cell as a whole stays where it was (from nothing: the first camera is the reference).
     ``baseline`` or a ``trusted_pair`` of cameras, whose given poses stay as they are, fix the scale
@@ -70,6 +71,7 @@ class CellSettings:
     """
 
     from_nothing: bool = False
+    frame: str = WORLD
     reference: str = ""
     baseline: Baseline | None = None
     trusted_pair: tuple[str, str] | None = None
@@ -276,7 +278,7 @@ def _in_frame(
 ) -> CellCalibration:
     """The metric bundle in the frame that was asked for, with covariances."""
     names = [c.name for c in given]
-    reference, frame = settings.reference, WORLD
+    reference, frame = settings.reference, settings.frame
     if settings.from_nothing:
         reference = reference or names[0]
         index = names.index(reference)

@@ -71,7 +71,7 @@ def place_hands(cameras: Sequence[Camera], hands: MatchedHands) -> Array:
     for c, camera in enumerate(cameras):
         own = hands.seen[:, c]
         xy, world = undistort(camera, hands.uv[own, c]), hands.world[own, c]
-        good = np.isfinite(xy).all(-1)
+        good: NDArray[np.bool_] = np.asarray(np.isfinite(xy).all(-1), dtype=bool)
         xy = np.where(good[..., None], xy, 0.0)
         rows = np.zeros((*xy.shape[:2], 2, 3))
         rows[..., 0, 0] = rows[..., 1, 1] = good

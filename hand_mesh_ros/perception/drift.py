@@ -28,15 +28,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DriftSettings:
-    """``every``: seconds between answers that are looked at. ``half_life``: seconds of hands in view after which an observation counts half.
+    """``every``: seconds between answers looked at. ``half_life``: seconds of hands in view
 
-    ``learn``: seconds of hands in view that are taken for the normal state. ``limit``: how many
-    times the expected error a camera's shift must be, and ``least`` pixels, to be called moved.
-    ``turn``, ``shift``: radians and metres, one sigma, that cameras may move at all. ``gate``:
-    radians within which a view that was matched to no hand is still of the nearest one.
-    ``alike``: fraction of the best explanation that makes another one as good. ``tolerance``: how
-    many times its sigma a landmark may err before it counts less, so that those of a camera that
-    moved still count.
+    after which an observation counts half. ``learn``: seconds of hands in view that are taken for
+    the normal state. ``limit``: how many times the expected error a camera's shift must be, and
+    ``least`` pixels, to be called moved. ``turn``, ``shift``: radians and metres, one sigma, that
+    cameras may move at all. ``gate``: radians within which a view that was matched to no hand is
+    still of the nearest one. ``alike``: fraction of the best explanation that makes another one as
+    good. ``tolerance``: how many times its sigma a landmark may err before it counts less, so that
+    those of a camera that moved still count.
     """
 
     every: float = 0.2
@@ -131,7 +131,8 @@ class DriftMonitor:
         self._sum.add(self._evidence(groups), 0.5 ** (elapsed / self.settings.half_life))
         if self._normal is None and self._seconds >= self.settings.learn:
             self._normal = self._asked_for()
-            self._expected = self._sum.error / np.where(self._sum.hands > 0, self._sum.hands, np.nan)
+            hands_seen = np.where(self._sum.hands > 0, self._sum.hands, np.nan)
+            self._expected = self._sum.error / hands_seen
 
     def report(self) -> tuple[CameraDrift, ...]:
         """The state of every camera, in the order they were named."""
@@ -167,17 +168,18 @@ class DriftMonitor:
         )
 
     def _limit(self) -> Array:
-        return np.maximum(self.settings.limit * np.nan_to_num(self._expected), self.settings.least)
+        limit = self.settings.limit * np.nan_to_num(self._expected)
+        return np.asarray(np.maximum(limit, self.settings.least))
 
     def _loose(self) -> Array:
         """Information (6,) of how far cameras move at all."""
         s = self.settings
-        return np.repeat([s.turn, s.shift], 3) ** -2.0
+        return np.asarray(np.repeat([s.turn, s.shift], 3) ** -2.0, dtype=np.float64)
 
     def _asked_for(self) -> Array:
         """The step (C*6,) of all cameras together that the sums ask for."""
         prior = np.diag(np.tile(self._loose(), len(self._names)))
-        return -np.linalg.solve(self._sum.information + prior, self._sum.gradient)
+        return np.asarray(-np.linalg.solve(self._sum.information + prior, self._sum.gradient))
 
     def _explained(self, residual: Array) -> tuple[Array, Array, Array]:
         """For each camera alone: its step (C, 6), the gain (C,) in chi2, the shift (C,) in px."""
@@ -251,7 +253,7 @@ class DriftMonitor:
             R=np.broadcast_to(np.eye(3), stacked.R.shape), t=np.zeros_like(stacked.t)
         )
         by_local = project_arrays(here, local).jacobian
-        seen = np.isfinite(error).all(-1)
+        seen: NDArray[np.bool_] = np.asarray(np.isfinite(error).all(-1), dtype=bool)
         jacobian = np.concatenate([-by_local @ skew(local), by_local], -1) * seen[..., None, None]
         size = np.linalg.norm(error, axis=-1)
         hands = seen.any(-1)
