@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -121,13 +121,21 @@ def bench_cell_command(
     for part in chosen:
         measure = importlib.import_module(_CELL_PARTS[part]).measure
         with progress_bar(f"bench cell: {part}") as report:
-            if part == "calibration":
-                found = measure(report, recordings)
-            else:
-                found = measure(report)
+            found = measure(report, **_cell_arguments(part, recordings))
         print_report({"source": f"bench cell: {part}", **found})
         figures |= found
     _add_figures(out / "cell.json", figures)
+
+
+def _cell_arguments(part: str, recordings: Path | None) -> dict[str, Any]:
+    """What a part's `measure` wants to know beside the progress."""
+    if part == "calibration":
+        return {"recordings": recordings}
+    if part == "sync":
+        from hand_mesh_ros.ros.sync_sources import ApproximateSets, has_message_filters
+
+        return {"others": {"message_filters": ApproximateSets}} if has_message_filters() else {}
+    return {}
 
 
 @bench_app.command("soak", epilog="Example: hand-mesh bench soak --sets 20000")

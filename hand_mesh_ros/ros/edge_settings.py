@@ -11,7 +11,7 @@ from hand_mesh_ros.perception.frame_sets import SyncSettings
 from hand_mesh_ros.perception.observe import ObserveSettings
 from hand_mesh_ros.ros.managed_node import COMMON_SPECS
 from hand_mesh_ros.ros.parameters import Spec, declare, read
-from hand_mesh_ros.ros.settings import NODE_SPECS, CameraSettings, load_cameras
+from hand_mesh_ros.ros.settings import NODE_SPECS, CameraSettings, Sync, load_cameras
 
 _LIKE = {spec.name: spec for spec in NODE_SPECS}
 EDGE_SPECS = (
@@ -53,7 +53,7 @@ class EdgeNodeSettings:
     runtime: str
     device: str
     num_threads: int
-    sync: SyncSettings
+    sync: Sync
     observe: ObserveSettings
     edge: EdgeSettings
     reliable: bool
@@ -68,8 +68,8 @@ def load_edge_settings(node: Node) -> EdgeNodeSettings:
         runtime=values["runtime"],
         device=values["device"],
         num_threads=values["num_threads"],
-        sync=SyncSettings(
-            max_spread=values["sync.max_spread"], max_wait=values["sync.max_wait"]
+        sync=Sync(
+            SyncSettings(max_spread=values["sync.max_spread"], max_wait=values["sync.max_wait"])
         ),
         observe=ObserveSettings(presence=values["presence"]),
         edge=EdgeSettings(

@@ -182,7 +182,7 @@ class HandMeshNode(ManagedNode):
         if inputs is None or settings is None or worker is None:
             return []
         cameras = inputs.states(self._age, self._statistics.reprojection_px)
-        name, counters = self.get_name(), inputs.assembler.counters
+        name, counters = self.get_name(), inputs.sets.counters
         whole = pipeline_status(
             name, self._statistics, cameras, counters,
             failures=self.failures, waiting=worker.waiting, skipped=worker.dropped,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -19,33 +16,22 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from hand_mesh_ros.data.pixels import BadImage
-from hand_mesh_ros.geometry.frames import TransformTree
 from hand_mesh_ros.geometry.intrinsics import BadCameraInfo
-from hand_mesh_ros.geometry.rotations import invert_rigid
 from hand_mesh_ros.msg import HandObservations
-from hand_mesh_ros.perception.frame_sets import FrameSetAssembler, SyncSettings
-from hand_mesh_ros.ros.camera_info import camera_from_info, check_size
+from hand_mesh_ros.perception.set_dispatch import SetDispatch
+from hand_mesh_ros.ros.camera_info import check_size
+from hand_mesh_ros.ros.camera_models import CameraModels, Complain
 from hand_mesh_ros.ros.capture_clocks import CaptureClocks
 from hand_mesh_ros.ros.depth_inputs import DepthStream
 from hand_mesh_ros.ros.diagnostics import CameraState
 from hand_mesh_ros.ros.images import decode_compressed, decode_depth, decode_image, nanoseconds
-from hand_mesh_ros.ros.readers import BadObservations, matrix_of_transform, views
-from hand_mesh_ros.ros.settings import CameraSettings
+from hand_mesh_ros.ros.readers import BadObservations, views
+from hand_mesh_ros.ros.settings import CameraSettings, Sync
+from hand_mesh_ros.ros.sync_sources import MessageSource, SourceConnections, make_sets
 from hand_mesh_ros.types import Camera, DepthArray, Frame, FrameSet
 
-Complain = Callable[[str, str], None]
 RawSet = dict[int, Any]
-# A capture time this far before the newest one is a clock that jumped or a bag that looped.
-_JUMP_NS = 1_000_000_000
 _NO_IMAGE = np.zeros((0, 0, 3), dtype=np.uint8)
-
-
-@dataclass
-class _Cache:
-    """The camera made from the last CameraInfo, and what it was made from."""
-
-    key: tuple[Any, ...] = ()
-    camera: Camera | None = None
 
 
 class CameraInputs:
@@ -53,31 +39,35 @@ class CameraInputs:
 
     ``complain(key, text)`` reports what is refused, throttled by key; ``on_sets`` gets raw frame
     sets (camera index -> message) as they close, ``on_jump`` is told of a clock that went back.
+    ``sources``, one a camera, are message_filters' filters that take the place of the subscriptions
+    to images. ``ValueError`` for a ``sync.policy`` that cannot be had here.
     """
 
     def __init__(
         self,
         node: Node,
         cameras: Sequence[CameraSettings],
-        sync: SyncSettings,
+        sync: Sync,
         output_frame: str,
         complain: Complain,
         on_sets: Callable[[list[RawSet]], None],
         on_jump: Callable[[], None],
+        sources: Sequence[MessageSource] | None = None,
     ) -> None:
-        self._node, self._cameras, self._output_frame = node, tuple(cameras), output_frame
-        self._complain, self._on_sets, self._on_jump = complain, on_sets, on_jump
-        self.assembler: FrameSetAssembler[Any] = FrameSetAssembler(len(cameras), sync)
+        self._node, self._cameras, self._complain = node, tuple(cameras), complain
+        self._offsets_ns = [round(camera.time_offset * 1e9) for camera in cameras]
+        self.sets = make_sets(sync.policy, len(cameras), sync.settings, self._offsets_ns)
+        self._dispatch = SetDispatch(
+            self.sets,
+            lambda found: on_sets([found]),
+            on_jump,
+            lambda error: complain(f"sets {error}", f"a frame set was lost: {error}"),
+        )
         self.received: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._received_before: Counter[str] = Counter()
         self.newest_ns = [0] * len(cameras)
         self.clocks = CaptureClocks(len(cameras))
-        self._infos: dict[int, CameraInfo] = {}
-        self._caches = [_Cache() for _ in cameras]
-        self._tree, self._tree_version = TransformTree(), 0
-        self._lock = threading.Lock()
-        self._newest_ns = 0
         self._subscriptions: list[Any] = []
         self._topics = [c.image_topic for c in cameras]
         self._depths = [DepthStream() for _ in cameras]
@@ -85,18 +75,22 @@ class CameraInputs:
             node.resolve_topic_name(c.depth_topic) if c.depth_topic else "" for c in cameras
         ]
         self._info_topics = [node.resolve_topic_name(c.info_topic) for c in cameras]
+        self._models = CameraModels(cameras, self._info_topics, output_frame, complain)
         for index, camera in enumerate(cameras):
-            self._subscribe(index, camera)
+            self._subscribe(index, camera, images=sources is None)
+        self._connections = SourceConnections(sources or (), self._on_image)
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions.append(
-            node.create_subscription(TFMessage, "/tf_static", self._on_transforms, latched)
+            node.create_subscription(TFMessage, "/tf_static", self._models.on_transforms, latched)
         )
         # By the same clock as arrivals, whatever simulated time does.
+        period = max(sync.settings.max_wait / 4, 0.005)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(max(sync.max_wait / 4, 0.005), self._poll, clock=steady)
+        self._timer = node.create_timer(period, self._dispatch.poll, clock=steady)
 
     def close(self) -> None:
         """End every subscription."""
+        self._connections.close()
         self._node.destroy_timer(self._timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
@@ -120,6 +114,7 @@ class CameraInputs:
                 refused=self.refused[camera.name],
                 age=age(self.newest_ns[index]) if self.newest_ns[index] else np.nan,
                 reprojection_px=reprojection_px.get(camera.name, np.nan),
+                dropped=self.sets.stream_counters[index],
                 clock=self.clocks.trouble(index) if camera.observations_topic else "",
             )
             for index, camera in enumerate(self._cameras)
@@ -138,7 +133,7 @@ class CameraInputs:
         good = tuple(frame for frame in frames if frame is not None)
         return FrameSet(good) if good else None
 
-    def _subscribe(self, index: int, camera: CameraSettings) -> None:
+    def _subscribe(self, index: int, camera: CameraSettings, images: bool) -> None:
         reliable = ReliabilityPolicy.RELIABLE if camera.reliable else ReliabilityPolicy.BEST_EFFORT
         qos = QoSProfile(depth=5, reliability=reliable)
         # A remapped topic must be resolved before the transport's suffix is put to it.
@@ -147,22 +142,15 @@ class CameraInputs:
         self._topics[index] = f"{topic}/compressed" if camera.compressed else topic
         if camera.observations_topic:
             kind, self._topics[index] = HandObservations, topic
-        self._subscriptions += [
-            self._node.create_subscription(
-                kind, self._topics[index], lambda m, i=index: self._on_image(i, m), qos
-            ),
-            self._node.create_subscription(
-                CameraInfo,
-                self._info_topics[index],
-                lambda m, i=index: self._infos.__setitem__(i, m),
-                qos,
-            ),
-        ]
+        subscribe = self._node.create_subscription
+        if images:
+            image = partial(self._on_image, index)
+            self._subscriptions.append(subscribe(kind, self._topics[index], image, qos))
+        info = partial(self._models.on_info, index)
+        self._subscriptions.append(subscribe(CameraInfo, self._info_topics[index], info, qos))
         depth_topic = self._depth_topics[index]
         if depth_topic and not camera.observations_topic:
-            self._subscriptions.append(
-                self._node.create_subscription(Image, depth_topic, self._depths[index].add, qos)
-            )
+            self._subscriptions.append(subscribe(Image, depth_topic, self._depths[index].add, qos))
 
     def _on_image(self, index: int, message: Any) -> None:
         name, topic = self._cameras[index].name, self._topics[index]
@@ -173,20 +161,14 @@ class CameraInputs:
             self._complain(f"{topic} stamp", f"{topic}: image without a stamp (zero); the driver "
                            "must set header.stamp to the capture time. The image is ignored")
             return
-        self.newest_ns[index] = stamp_ns
-        self.clocks.note(index, stamp_ns, self._node.get_clock().now().nanoseconds)
+        captured_ns = stamp_ns + self._offsets_ns[index]
+        self.newest_ns[index] = captured_ns
+        self.clocks.note(index, captured_ns, self._node.get_clock().now().nanoseconds)
         if self._cameras[index].observations_topic and self._astray(index):
             self.refused[name] += 1
             return
         self._depths[index].colour(stamp_ns)
-        with self._lock:
-            if stamp_ns < self._newest_ns - _JUMP_NS:
-                self._newest_ns = 0
-                self.assembler.reset()
-                self._on_jump()
-            self._newest_ns = max(self._newest_ns, stamp_ns)
-            closed = self.assembler.add(index, stamp_ns, time.monotonic(), message)
-        self._on_sets(closed)
+        self._dispatch.add(index, stamp_ns, message)
 
     def _astray(self, index: int) -> bool:
         """Whether another machine's clock is so far off that its frames can make no set.
@@ -205,35 +187,17 @@ class CameraInputs:
         )
         return True
 
-    def _poll(self) -> None:
-        with self._lock:
-            closed = self.assembler.poll(time.monotonic())
-        self._on_sets(closed)
-
-    def _on_transforms(self, message: TFMessage) -> None:
-        for stamped in message.transforms:
-            parent, child = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
-            q = stamped.transform.rotation
-            if not abs(np.linalg.norm([q.x, q.y, q.z, q.w]) - 1) < 0.1:
-                self._complain(f"tf {child}", f"/tf_static: {parent} -> {child} is no rotation")
-                continue
-            T = matrix_of_transform(stamped)
-            try:
-                with self._lock:
-                    self._tree.set(parent, child, T)
-                    self._tree_version += 1
-            except ValueError as error:
-                self._complain(f"tf {child}", f"/tf_static: {error}; ignored")
-
     def _frame(self, index: int, message: Any) -> Frame | None:
         settings, topic = self._cameras[index], self._topics[index]
+        stamp_ns = nanoseconds(message.header.stamp) + self._offsets_ns[index]
         try:
-            camera = self._camera(index, message.header.frame_id)
+            camera = self._models.camera(index, message.header.frame_id, topic)
             if camera is None:
+                self.refused[settings.name] += 1
                 return None
             if settings.observations_topic:
                 seen = views(message, camera, topic)
-                return Frame(camera, nanoseconds(message.header.stamp), _NO_IMAGE, observed=seen)
+                return Frame(camera, stamp_ns, _NO_IMAGE, observed=seen)
             decode = decode_compressed if settings.compressed else decode_image
             image = decode(message, topic)
             check_size(camera, image, topic, self._info_topics[index])
@@ -241,9 +205,7 @@ class CameraInputs:
             self.refused[settings.name] += 1
             self._complain(f"{topic} {_cause(str(error))}", str(error))
             return None
-        return Frame(
-            camera, nanoseconds(message.header.stamp), image, self._depth(index, message, camera)
-        )
+        return Frame(camera, stamp_ns, image, self._depth(index, message, camera))
 
     def _depth(self, index: int, colour: Any, camera: Camera) -> DepthArray | None:
         """The depth image of a colour image, or None; what is wrong with it is complained of."""
@@ -273,57 +235,6 @@ class CameraInputs:
             return None
         return depth
 
-    def _camera(self, index: int, image_frame: str) -> Camera | None:
-        """The camera as its last CameraInfo and /tf_static have it, rebuilt only on a change."""
-        settings = self._cameras[index]
-        info, info_topic = self._infos.get(index), self._info_topics[index]
-        if info is None:
-            self.refused[settings.name] += 1
-            self._complain(
-                f"{info_topic} missing",
-                f"{info_topic}: no CameraInfo yet, {self._topics[index]} has to wait; "
-                f"check that it is published, or set camera.{settings.name}.info_topic",
-            )
-            return None
-        cache = self._caches[index]
-        frame = settings.frame_id or info.header.frame_id or image_frame
-        with self._lock:
-            version = self._tree_version
-        key = (*_numbers(info), frame, version)
-        if cache.key != key or cache.camera is None:
-            cache.camera = None
-            camera = camera_from_info(info, settings.name, settings.rectified, info_topic)
-            T = self._extrinsics(frame)
-            if T is None:
-                self.refused[settings.name] += 1
-                self._complain(
-                    f"{frame} tf",
-                    f"/tf_static does not connect {self._output_frame!r} with {frame!r} (camera "
-                    f"{settings.name}); publish it, or set output_frame or "
-                    f"camera.{settings.name}.frame_id",
-                )
-                return None
-            cache.key = key
-            cache.camera = replace(camera, frame_id=frame, T_camera_world=T)
-        return cache.camera
-
-    def _extrinsics(self, frame: str) -> NDArray[np.float64] | None:
-        if not self._output_frame or self._output_frame == frame:
-            return np.eye(4)
-        with self._lock:
-            T = self._tree.lookup(self._output_frame, frame)
-        return None if T is None else invert_rigid(T)
-
-
 def _cause(complaint: str) -> str:
     """A complaint without its numbers and bytes: what is the same from frame to frame."""
     return re.sub(r"\b[0-9a-f]{2}\b|[\d.+-]+|nan|inf", "#", complaint)
-
-
-def _numbers(info: CameraInfo) -> tuple[Any, ...]:
-    roi = info.roi
-    return (
-        info.width, info.height, info.distortion_model, tuple(info.d), tuple(info.k),
-        tuple(info.p), info.binning_x, info.binning_y,
-        roi.x_offset, roi.y_offset, roi.width, roi.height,
-    )  # fmt: skip

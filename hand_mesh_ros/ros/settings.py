@@ -18,6 +18,7 @@ from hand_mesh_ros.perception.track import TrackSettings
 from hand_mesh_ros.ros.managed_node import COMMON_SPECS
 from hand_mesh_ros.ros.parameter_files import camera_topics
 from hand_mesh_ros.ros.parameters import Spec, declare, read
+from hand_mesh_ros.ros.sync_sources import POLICIES
 
 NODE_SPECS = (
     Spec("cameras", ["camera"], "Names of the cameras; each has a group camera.<name>.*."),
@@ -60,6 +61,13 @@ NODE_SPECS = (
         bounds=(0.0, 1.0),
     ),
     Spec("sync.max_wait", 0.1, "Longest wait, s, for a set's missing frames.", bounds=(0.0, 10.0)),
+    Spec(
+        "sync.policy",
+        "frame_sets",
+        "What makes sets of frames: ours, or message_filters' ApproximateTimeSynchronizer, which "
+        "gives no set while a camera is missing.",
+        choices=POLICIES,
+    ),
     Spec("max_hands", 2, "Most hands to look for and publish.", bounds=(1, 16)),
     Spec("min_views", 1, "Fewest cameras that must see a hand to publish it.", bounds=(1, 32)),
     Spec(
@@ -99,6 +107,13 @@ _CAMERA_SPECS = (
         "QoS of the image subscription.",
         choices=("best_effort", "reliable"),
     ),
+    Spec(
+        "time_offset",
+        0.0,
+        "Seconds to add to the camera's stamps to get its capture times; hand-mesh calibrate-time "
+        "measures them. For a camera of a hand_edge_node: there or here, not twice.",
+        bounds=(-10.0, 10.0),
+    ),
 )
 _REMOTE_SPECS = (
     Spec(
@@ -124,7 +139,16 @@ class CameraSettings:
     rectified: bool
     frame_id: str
     reliable: bool
+    time_offset: float = 0.0
     observations_topic: str = ""
+
+
+@dataclass(frozen=True)
+class Sync:
+    """How frames become sets."""
+
+    settings: SyncSettings
+    policy: str = "frame_sets"
 
 
 @dataclass(frozen=True)
@@ -152,7 +176,7 @@ class NodeSettings:
     runtime: str
     device: str
     num_threads: int
-    sync: SyncSettings
+    sync: Sync
     observe: ObserveSettings
     pipeline: PipelineSettings
     live: LiveSettings
@@ -183,11 +207,7 @@ def load_settings(node: Node) -> NodeSettings:
         runtime=values["runtime"],
         device=values["device"],
         num_threads=values["num_threads"],
-        sync=SyncSettings(
-            min_views=values["sync.min_views"],
-            max_spread=values["sync.max_spread"],
-            max_wait=values["sync.max_wait"],
-        ),
+        sync=read_sync(values),
         observe=ObserveSettings(presence=values["presence"]),
         pipeline=PipelineSettings(
             max_hands=values["max_hands"],
@@ -198,6 +218,16 @@ def load_settings(node: Node) -> NodeSettings:
         ),
         live=live_settings(values),
     )
+
+
+def read_sync(values: dict[str, Any]) -> Sync:
+    """What the parameters ``sync.*`` say."""
+    settings = SyncSettings(
+        min_views=values["sync.min_views"],
+        max_spread=values["sync.max_spread"],
+        max_wait=values["sync.max_wait"],
+    )
+    return Sync(settings, values["sync.policy"])
 
 
 def live_settings(values: dict[str, Any]) -> LiveSettings:
@@ -245,5 +275,6 @@ def _camera(node: Node, name: str, remote: bool) -> CameraSettings:
         rectified=values["rectified"],
         frame_id=values["frame_id"],
         reliable=values["reliability"] == "reliable",
+        time_offset=values["time_offset"],
         observations_topic=values.get("observations_topic", ""),
     )

@@ -181,7 +181,7 @@ def test_settings_of_a_cell(ros_node: Callable[..., Any]) -> None:
     assert (left.image_topic, left.info_topic) == ("/left/rgb", "/left/camera_info")
     assert (front.compressed, front.reliable, front.frame_id) == (False, False, "")
     assert (left.compressed, left.reliable, left.frame_id) == (True, True, "left_lens")
-    assert settings.sync.max_spread == 0.01
+    assert settings.sync.settings.max_spread == 0.01
     assert settings.pipeline.track.max_gap == 0.3
     assert settings.live.tf_prefix == "cell/"
     assert settings.output_frame == "world"

@@ -19,7 +19,7 @@ from hand_mesh_ros.ros import builders
 from hand_mesh_ros.ros.camera_info import camera_info_message
 from hand_mesh_ros.ros.images import encode_image
 from hand_mesh_ros.ros.inputs import CameraInputs
-from hand_mesh_ros.ros.settings import load_settings
+from hand_mesh_ros.ros.settings import Sync, load_settings
 from hand_mesh_ros.types import Camera, FrameSet, View
 
 K = np.array([[500.0, 0, 160], [0, 500, 120], [0, 0, 1]])
@@ -43,7 +43,7 @@ class Bench:
         self.inputs = CameraInputs(
             self.node,
             load_settings(self.node).cameras,
-            SyncSettings(max_wait=0.05),
+            Sync(SyncSettings(max_wait=0.05)),
             "lens",
             lambda key, text: self.complaints.append(text),
             self._on_sets,
@@ -59,7 +59,7 @@ class Bench:
         self.until(lambda: all(p.get_subscription_count() for p in publishers))
         for info, camera in zip(self.infos, (LOCAL, FAR), strict=True):
             info.publish(camera_info_message(camera, 1))
-        self.until(lambda: len(self.inputs._infos) == 2)
+        self.until(lambda: len(self.inputs._models._infos) == 2)
 
     def _on_sets(self, sets: list[Any]) -> None:
         found = [self.inputs.frame_set(raw) for raw in sets]
