@@ -48,11 +48,11 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Scatter:
-    """Whitened squares of B sightings' pixel residuals, and how many numbers they are worth.
+    """Whitened squares (B, V, 21) of B sightings' pixel residuals, and what they are worth.
 
-    ``square`` and ``freedom`` (B, 21), of each landmark over all views. The freedom is two a view
-    less what the fit took of it, so that the ratio of the sums is the noise's variance in units of
-    what was told, however few views there were (MacKay's evidence update).
+    ``freedom`` (B, V, 21) is two a landmark less what the fit took of it: 2 square / freedom is the
+    noise's variance in units of what was told times chi-squared of two degrees, however few views
+    there were (MacKay's evidence update). NaN where nothing was seen.
     """
 
     square: Array
@@ -82,7 +82,7 @@ def evidence(
     J = np.asarray(here.landmarks.jacobian)
     batch = len(params)
     information, pull = np.zeros((batch, 21, 3, 3)), np.zeros((batch, 21, 3))
-    square, freedom = np.zeros((batch, 21)), np.zeros((batch, 21))
+    square, freedom = (np.zeros((batch, 0, 21)) for _ in range(2))
     for part in here.absolute:
         size = part.residual.shape[-1]
         r = np.reshape(part.residual, (batch, -1, 21, size))
@@ -96,8 +96,9 @@ def evidence(
         pull += (weighted @ r[..., None]).sum(1)[..., 0]
         if size == 2:
             explained = _explained(D, J, np.asarray(fits.covariance))
-            square += (weight * length).sum(1)
-            freedom += (weight * np.maximum(2 - explained, 0.1)).sum(1)
+            seen = np.reshape(part.seen, length.shape) > 0
+            square = np.where(seen, length, np.nan)
+            freedom = np.maximum(2 - explained, 0.1)
     prior = problem.prior_mean[:, BETAS]
     held = normal[:, BETAS, BETAS] - prior_precision
     gradient = -((params[:, BETAS] - prior) @ prior_precision)  # of what was seen: at rest with it

@@ -45,6 +45,7 @@ _LEASH = 0.3
 _STILL = 0.02
 # Degrees of freedom of the Student distribution that sightings are taken to come from.
 _TAILS = 4.0
+_MEDIAN_CHI2: Final = 2 * np.log(2)  # with two degrees of freedom
 # How far a landmark's sigma may be from what was told, and the pixels by which it is drawn towards
 # the other landmarks'.
 _NOISE_RANGE, _NOISE_PRIOR = (0.1, 4.0), 20.0
@@ -74,7 +75,7 @@ class FusionSettings:
 
     landmark_bias: float = 0.004
     pose_freedom: float = POSE_FREEDOM
-    most: float = 20.0
+    most: float = 10.0
     max_residual: float = 3.0
     rounds: int = 12
     options: SolverOptions = SolverOptions(max_iterations=15, tolerance=1e-4, far_start=False)
@@ -228,12 +229,19 @@ def fuse(
 
 
 def _noise(before: Array, looks: Sequence[_Look]) -> Array:
-    """Factors (21,) on the sigmas that were told, from what the fits left."""
-    square = sum(look.scatter.square.sum(0) for look in looks)
-    freedom = sum(look.scatter.freedom.sum(0) for look in looks)
-    common = np.sum(square) / max(float(np.sum(freedom)), 1.0)
-    ratio = (square + _NOISE_PRIOR * common) / (freedom + _NOISE_PRIOR)
-    return np.asarray(np.clip(before * np.sqrt(ratio), *_NOISE_RANGE))
+    """Factors (21,) on the sigmas that were told, from what the fits left.
+
+    By the median, which is the width of the bulk: tails are the outliers' that the solver lets go.
+    """
+    ratio = np.concatenate(
+        [(2 * look.scatter.square / look.scatter.freedom).reshape(-1, 21) for look in looks]
+    )
+    count = np.isfinite(ratio).sum(axis=0)
+    if not count.all():  # depth alone
+        return before
+    variance, common = np.nanmedian(ratio, axis=0), np.nanmedian(ratio)
+    variance = (count * variance + _NOISE_PRIOR * common) / (count + _NOISE_PRIOR) / _MEDIAN_CHI2
+    return np.asarray(np.clip(before * np.sqrt(variance), *_NOISE_RANGE))
 
 
 def _in_time(sightings: Sequence[Sighting], side: Side) -> list[Sighting]:

@@ -28,6 +28,7 @@ from hand_mesh_ros.hand.shape import HandShape, with_shape_uncertainty
 from hand_mesh_ros.hand.solver import Fit, SolverOptions, fit, inflated
 from hand_mesh_ros.hand.starts import start_from_points, start_from_view
 from hand_mesh_ros.perception.estimate import HandViews
+from hand_mesh_ros.perception.shape_check import ShapeCheck
 from hand_mesh_ros.types import HandEstimate, ManoParameters, ScaleSource, Side, View
 
 Array = NDArray[np.float64]
@@ -64,6 +65,7 @@ class _Person:
         self.models = models if shape is None else {s: shape.worn(m) for s, m in models.items()}
         self.noise = np.ones(21) if shape is None else shape.noise
         self.known = shape is not None and shape.offsets is not None
+        self.check = None if shape is None else ShapeCheck(shape.residual, shape.noise)
 
 
 class LandmarkFit:
@@ -100,6 +102,12 @@ class LandmarkFit:
         """The hand model of a side with the landmarks of the person in use."""
         return self._person.models[side]
 
+    @property
+    def shape_misfit(self) -> float | None:
+        """How many times worse than promised recent hands fit the shape; see `ShapeCheck`."""
+        check = self._person.check
+        return None if check is None else check.misfit
+
     def estimate(self, hands: Sequence[HandViews]) -> list[HandEstimate | None]:
         """See `Backend`."""
         person = self._person
@@ -116,11 +124,14 @@ class LandmarkFit:
         if not made:
             return None
         model, best = min(made, key=lambda pair: float(pair[1].cost))
-        scaled = best.residual_px / np.stack([v.sigma for v in hand.views])
+        sigma = np.stack([v.sigma for v in hand.views])
+        scaled = best.residual_px / sigma
         if not np.median(scaled) < self.settings.max_residual:
             return None
         if not (best.plausible and np.isfinite(best.covariance).all()):
             return None
+        if person.check is not None and len(hand.views) > 1:
+            person.check.add(best.residual_px, sigma)
         return _to_estimate(model, hand, best, scaled, person.shape is not None)
 
     def _fit(

@@ -20,7 +20,7 @@ from hand_mesh_ros.hand.kinematics import (
     TRANSL,
     joints_and_jacobian,
 )
-from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
+from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian, marked_at, offsets_of
 from hand_mesh_ros.hand.limits import pose_limits, pose_prior
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.hand.observations import Landmarks2D, Observation, default_prior
@@ -180,6 +180,68 @@ def test_what_a_network_gets_wrong_on_a_person_is_never_averaged_away() -> None:
     assert sigmas[0] < 1.2 * sigmas[1]
 
 
+def marked(
+    seed: int, offsets: np.ndarray, noise: float, count: int = 40
+) -> tuple[np.ndarray, list[Sighting]]:
+    """Sightings of a person whose landmarks lie elsewhere, and err less than the 3 px told."""
+    models = {side: marked_at(MODELS[side], offsets) for side in SIDES}
+    rng = np.random.default_rng(seed)
+    betas = rng.normal(0, 1, 10)
+    made = []
+    for k in range(count):
+        side = SIDES[k % 2]
+        params = posed(rng, side, betas)
+        points = landmarks_and_jacobian(models[side], params[None])[0][0]
+        views = tuple(
+            Landmarks2D(c, project(c, points) + rng.normal(0, noise, (21, 2)), np.full(21, 3.0))
+            for c in cameras(3)
+        )
+        start = params.copy()
+        start[BETAS] = 0
+        made.append(Sighting(side, k * 10**8, Observation(views), start))
+    return betas, made
+
+
+def test_landmark_places_and_noise_of_a_person_are_found() -> None:
+    """Landmarks of both hands moved by 4 mm: places, bones and noise are as good as they say."""
+    usual = offsets_of(MODELS["right"])
+    z, bones, noise, left, gained = [], [], [], [], []
+    for seed in range(4):
+        moved = np.random.default_rng(100 + seed).normal(0, 0.004, (21, 3))
+        betas, sightings = marked(seed, usual + moved, 1.5)
+        found = calibrate_shape(MODELS, sightings)
+        assert found.offsets is not None and found.offsets_sigma is not None
+        error = found.offsets - usual - moved
+        z.append(error / found.offsets_sigma)
+        left.append(np.sqrt(np.mean(error**2)))
+        noise.append(found.noise)
+        lengths, sigmas = bone_lengths(MODELS["right"], found.betas, found.covariance)
+        truth, _ = bone_lengths(MODELS["right"], betas, found.covariance)
+        bones.append((lengths - truth) / sigmas)
+        plain = calibrate_shape(MODELS, sightings, FusionSettings(landmark_bias=0.0))
+        without, _ = bone_lengths(MODELS["right"], plain.betas, plain.covariance)
+        gained.append(np.linalg.norm(without - truth) / np.linalg.norm(lengths - truth))
+    assert 0.5 < np.sqrt(np.mean(np.square(z))) < 1.4
+    assert 0.5 < np.sqrt(np.mean(np.square(bones))) < 1.5
+    assert np.mean(left) < 0.003
+    assert np.mean(gained) > 1.2
+    np.testing.assert_allclose(np.mean(noise), 0.5, atol=0.05)
+
+
+def test_a_person_wears_the_landmarks_on_both_hands(shape: HandShape) -> None:
+    offsets = np.random.default_rng(0).normal(0, 0.004, (21, 3))
+    person = replace(shape, offsets=offsets)
+    params = np.zeros((1, NUM_PARAMS))
+    right, left = (
+        landmarks_and_jacobian(person.worn(MODELS[s]), params)[0][0] for s in ("right", "left")
+    )
+    np.testing.assert_allclose(left, right * [-1, 1, 1], atol=1e-9)
+    usual = replace(shape, offsets=None)
+    assert usual.worn(MODELS["left"]) is MODELS["left"]
+    prior = default_prior(MODELS["right"])
+    assert person.held(prior).precision[10, 10] < usual.held(prior).precision[10, 10]
+
+
 def test_fusion_of_gaussians_is_the_product() -> None:
     """With evidence whose answer is known: Kalman's update of the population prior."""
     rng = np.random.default_rng(8)
@@ -264,7 +326,25 @@ def test_the_file_keeps_everything(shape: HandShape, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.covariance, shape.covariance)
     assert again.effective == pytest.approx(shape.effective, abs=0.01)
     assert (again.hands, again.landmarks, again.date) == (12, "mediapipe", shape.date)
+    assert again.offsets is not None and again.offsets_sigma is not None
+    np.testing.assert_allclose(again.offsets, shape.offsets, atol=1e-6)
+    np.testing.assert_allclose(again.offsets_sigma, shape.offsets_sigma, atol=1e-6)
+    np.testing.assert_allclose(again.noise, shape.noise, atol=1e-4)
+    assert again.residual == pytest.approx(shape.residual, abs=1e-4)
     assert [p.name for p in path.parent.iterdir()] == ["person.json"]
+
+
+def test_a_file_of_betas_alone_is_read_still(shape: HandShape, tmp_path: Path) -> None:
+    path = tmp_path / "person.json"
+    shape.save(path)
+    content = json.loads(path.read_text())
+    for key in ("offsets_mm", "offsets_sigma_mm", "noise", "residual"):
+        content.pop(key)
+    path.write_text(json.dumps({**content, "version": 1}))
+    old = load_shape(path, shape.model_id)
+    np.testing.assert_array_equal(old.betas, shape.betas)
+    assert old.offsets is None and np.isnan(old.residual)
+    np.testing.assert_array_equal(old.noise, 1)
 
 
 def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -281,6 +361,8 @@ def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("betas", [float("nan")] * 10), "must be finite"),
         (_set("covariance", np.zeros((10, 10)).tolist()), "not positive definite"),
         (_set("covariance", np.triu(np.ones((10, 10))).tolist()), "not symmetric"),
+        (_set("noise", [0.0] * 21), "noise must be 21 positive"),
+        (_set("offsets_mm", [[0.0, 0.0]] * 21), "offsets_mm must be 21 rows"),
         (_set("hands", "many"), "not a good hand shape"),
         (lambda content: content.pop("betas"), "'betas' is missing"),
     ],

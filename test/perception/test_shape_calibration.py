@@ -202,3 +202,33 @@ def test_renders_give_the_bones_of_the_rendered_person(tmp_path: Path) -> None:
     assert told[-1] == (20, 20)
     size, betas, bones = shape_tables(found, models["right"])
     assert (size.row_count, betas.row_count, bones.row_count) == (2, 10, 20)
+
+
+def test_another_persons_hands_are_noticed(
+    scene: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A giant's hands under a small person's shape; his own shape says nothing."""
+    from hand_mesh_ros.perception.shape_check import ENOUGH, LIMIT
+
+    rng = np.random.default_rng(3)
+    fits = {
+        name: LandmarkFit(MODELS, shape=replace(shape_of(betas), residual=0.95))
+        for name, betas in (("own", GIANT), ("other", -GIANT))
+    }
+    for _ in range(ENOUGH):
+        hand = views_of(scene, giant(scene, rng), rng, 3)
+        for fit in fits.values():
+            fit.estimate([hand])
+    own = fits["own"].shape_misfit
+    assert own is not None and 0.8 < own < 1.2
+    while fits["other"].shape_misfit is None:  # some hands were not believed at all
+        fits["other"].estimate([views_of(scene, giant(scene, rng), rng, 3)])
+    assert fits["other"].shape_misfit > LIMIT
+    (record,) = [r for r in caplog.records if r.name.endswith("shape_check")]
+    assert "another person" in record.message and record.levelname == "WARNING"
+
+
+def test_old_files_promise_nothing(scene: Any) -> None:
+    fit = LandmarkFit(MODELS, shape=shape_of(GIANT))
+    assert fit.shape_misfit is None
+    assert LandmarkFit(MODELS).shape_misfit is None
