@@ -126,7 +126,7 @@ def believable(views: Sequence[View], settings: AssociateSettings) -> bool:
 
 
 def _believable(a: ViewArrays, settings: AssociateSettings) -> bool:
-    points = triangulate_arrays(a)
+    points = triangulate_arrays(a, passes=1)
     if not np.isfinite(points).all():
         return False
     low, high = settings.palm
