@@ -25,7 +25,11 @@ app.command("calibrate-time", epilog=cli_time.EPILOG)(cli_time.calibrate_time)
 
 @app.command(epilog="Example: hand-mesh fetch")
 def fetch() -> None:
-    """Download and verify the landmark networks (Apache-2.0), once, into the user's cache."""
+    """Download and verify the landmark networks (Apache-2.0), once, into the user's cache.
+
+    Also compiles the solver for this machine, which takes some seconds the first time.
+    """
+    from hand_mesh_ros.hand.compiled import warm_up
     from hand_mesh_ros.networks.assets import AssetError, fetch_landmark_networks
 
     try:
@@ -34,6 +38,8 @@ def fetch() -> None:
         fail(error)
     for name, path in paths.items():
         typer.echo(f"{name}: {path}")
+    compiled = warm_up()
+    typer.echo("solver: " + ("compiled" if compiled else "not compiled (Numba is missing): slower"))
 
 
 @app.command(

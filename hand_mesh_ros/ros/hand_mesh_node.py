@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
+from hand_mesh_ros.hand.compiled import warm_up
 from hand_mesh_ros.networks.assets import home
 from hand_mesh_ros.perception.pipeline import HandPipeline
 from hand_mesh_ros.ros.diagnostics import Statistics, camera_status, pipeline_status
@@ -66,6 +67,7 @@ class HandMeshNode(ManagedNode):
                 "shape until ~/calibrate_shape has written it"
             )
         self._pipeline, models = _build(settings, known if known and known.is_file() else None)
+        warm_up()  # here, so that no hand waits for it
         self._calibration = ShapeCalibration(
             self._pipeline, models, known or home() / "shape.json", self.get_logger()
         )
