@@ -170,7 +170,7 @@ def test_tracks_tell_apart_what_geometry_cannot(scene: Any, rng: np.random.Gener
     # Where both tracks lie on a view, it says nothing.
     unsure = track_likelihood(np.full((4, 2), 0.01), SETTINGS)
     other = np.isfinite(plain)
-    assert np.ptp((pair_costs(arrays, SETTINGS, unsure)[other] - plain[other])) < 1e-9
+    assert np.ptp(pair_costs(arrays, SETTINGS, unsure)[other] - plain[other]) < 1e-9
 
 
 @pytest.mark.parametrize("seed", range(6))
