@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hand_mesh_ros.data.recordings import Recording
+from hand_mesh_ros.hand.landmarks import load_landmark_model
 from hand_mesh_ros.hand.layout import BONES, JOINT_NAMES
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.shape import HandShape, bone_lengths, palm_length
@@ -18,6 +20,7 @@ from hand_mesh_ros.types import SIDES, Side
 if TYPE_CHECKING:
     from rich.table import Table
 
+Array = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 # More would only cost time: neighbouring frames say the same.
 _MOST = 400
@@ -51,13 +54,18 @@ def calibrate_recording(
 
 
 def shape_tables(shape: HandShape, model: HandModel) -> list[Table]:
-    """Size, betas and bone lengths, each with one sigma, for a terminal."""
+    """Size and landmarks, betas, and bone lengths, each with one sigma, for a terminal."""
     from rich.table import Table
 
     palm, palm_sigma = palm_length(model, shape.betas, shape.covariance)
     size = Table("size", "value", title=f"hand shape ({shape.model_id})")
     size.add_row("wrist to middle knuckle, mm", f"{1e3 * palm:.1f} +- {1e3 * palm_sigma:.1f}")
     size.add_row("hands seen (worth independent ones)", f"{shape.hands} ({shape.effective:.0f})")
+    if shape.offsets is not None and shape.offsets_sigma is not None:
+        moved = 1e3 * _rms(shape.offsets - load_landmark_model(shape.landmarks).offsets)
+        known = 1e3 * _rms(shape.offsets_sigma)
+        size.add_row("landmarks off their usual places, mm", f"{moved:.1f} +- {known:.1f}")
+        size.add_row("landmarks' noise, of what is usual", f"{100 * shape.noise.mean():.0f} %")
     betas = Table("beta", "mean", "sigma")
     for i, (mean, sigma) in enumerate(
         zip(shape.betas, np.sqrt(np.diag(shape.covariance)), strict=True)
@@ -69,3 +77,8 @@ def shape_tables(shape: HandShape, model: HandModel) -> list[Table]:
         name = f"{JOINT_NAMES[start]} - {JOINT_NAMES[end]}"
         bones.add_row(name, f"{1e3 * length:.1f}", f"{1e3 * sigma:.1f}")
     return [size, betas, bones]
+
+
+def _rms(vectors: Array) -> float:
+    """Root mean square length of vectors (..., 3)."""
+    return float(np.sqrt(np.square(vectors).sum(-1).mean()))

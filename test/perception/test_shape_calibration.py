@@ -201,7 +201,7 @@ def test_renders_give_the_bones_of_the_rendered_person(tmp_path: Path) -> None:
     assert np.abs((lengths - expected) / sigmas).max() < 3
     assert told[-1] == (20, 20)
     size, betas, bones = shape_tables(found, models["right"])
-    assert (size.row_count, betas.row_count, bones.row_count) == (2, 10, 20)
+    assert (size.row_count, betas.row_count, bones.row_count) == (4, 10, 20)
 
 
 def test_another_persons_hands_are_noticed(
