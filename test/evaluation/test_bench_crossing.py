@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hand_mesh_ros.evaluation.bench_crossing import Crossing, CrossingSettings, measure, run, tally
+from hand_mesh_ros.evaluation.bench_crossing import measure, run, tally
+from hand_mesh_ros.evaluation.crossing_cell import Crossing, CrossingSettings
 
 
 def test_ten_crossings_without_a_swap() -> None:
