@@ -206,6 +206,6 @@ def _pose(side: Side, rng: np.random.Generator) -> Array:
 
 
 @lru_cache(maxsize=1)
-def handhand_models() -> dict[Side, HandModel]:
+def hand_models() -> dict[Side, HandModel]:
     right = load_hand_model()
     return {"right": right, "left": mirror_model(right)}
