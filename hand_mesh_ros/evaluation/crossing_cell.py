@@ -207,5 +207,6 @@ def _pose(side: Side, rng: np.random.Generator) -> Array:
 
 @lru_cache(maxsize=1)
 def hand_models() -> dict[Side, HandModel]:
+    """The models of both sides, by side."""
     right = load_hand_model()
     return {"right": right, "left": mirror_model(right)}
