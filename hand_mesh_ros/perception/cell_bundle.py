@@ -140,7 +140,7 @@ def bundle_adjust(
     cost, error, weight = problem.evaluate(state)
     return Bundle(
         cameras=_to_cameras(cameras, state),
-        points=np.where(seen.any(1)[..., None], state.points, np.nan),
+        points=np.where(np.asarray(seen.any(1))[..., None], state.points, np.nan),
         error=np.where(seen[..., None], error, np.nan),
         weight=weight,
         information=system.reduced,
@@ -173,7 +173,8 @@ def reduced_system(
 
 def _seen(uv: Array, sigma: Array, points: Array) -> NDArray[np.bool_]:
     good = np.isfinite(uv).all(-1) & np.isfinite(sigma)
-    return np.asarray(good & np.isfinite(points).all(-1)[:, None], dtype=bool)
+    located = np.asarray(np.isfinite(points).all(-1))
+    return np.asarray(good & located[:, None], dtype=bool)
 
 
 def _descend(
@@ -232,8 +233,15 @@ class _Problem:
     noise: float = 1.0
 
     def with_noise(self, state: _State) -> _Problem:
-        """The same with the errors' scale as the median error has it."""
-        size = np.linalg.norm(self._residual(state)[0], axis=-1)[self.precision > 0]
+        """The same with the errors' scale as the median error has it.
+
+        A point takes three of its pixels' 2 V degrees of freedom. Left out, this makes the scale
+        too small, and then a point prefers to agree with two views and call the third an outlier.
+        """
+        seen = self.precision > 0
+        views = np.maximum(seen.sum(1, keepdims=True), 2)
+        free = np.sqrt(2 * views / (2 * views - 3))
+        size = (np.linalg.norm(self._residual(state)[0], axis=-1) * free)[seen]
         return replace(self, noise=max(float(np.median(size)) / _MEDIAN_RAYLEIGH, 1e-6))
 
     def _residual(self, state: _State) -> tuple[Array, Array, Array, Array]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.alignment import procrustes
-from hand_mesh_ros.hand.kinematics import BETAS, NUM_PARAMS, joints_and_jacobian
+from hand_mesh_ros.hand.kinematics import BETAS, NUM_PARAMS
 from hand_mesh_ros.hand.landmarks import PALM, landmarks_and_jacobian
 from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.hand.model import HandModel
@@ -32,8 +32,8 @@ Array = NDArray[np.float64]
 _LANDMARK_BIAS = 0.003  # m, one sigma of a landmark's mean place on a person's hand
 _FEWEST = 10
 _MOST = 150
-_SHAPE_ROUNDS = 4
-_SAME_SIZE = 0.002
+_SHAPE_ROUNDS = 3
+_SAME_SIZE = 0.004
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ def by_shape(
 ) -> Scale:
     """Scale that makes the hands, measured with these cameras, as large as the calibrated shape.
 
-    The shape is estimated anew from the hands' pixels (`hand.shape_fusion`), and sizes (all bones
-    together) are compared; so often that the population's prior, which draws the estimate to the
-    mean hand, no longer matters. ``points`` (G, 21, 3) and the cameras' translations are metric to
-    a few per cent; ``stamps_ns`` (G,) are the hands'.
+    The shape is estimated anew from the hands' pixels (`hand.shape_fusion`), and sizes are
+    compared; so often that the population's prior, which draws the estimate to the mean hand, no
+    longer matters. ``points`` (G, 21, 3) and the cameras' translations are metric to a few per
+    cent; ``stamps_ns`` (G,) are the hands'.
     """
     located = np.isfinite(points[:, PALM]).all((1, 2))
     some = np.flatnonzero(located)
@@ -156,12 +156,15 @@ def _sighting(
 
 
 def _size(model: HandModel, shape: HandShape) -> tuple[float, Array]:
-    """Log of the length of all bones together, and its slope (10,) by betas."""
+    """Log of the hand's size, all bones from landmark to landmark together; its slope by betas.
+
+    Landmarks, not joints: a longer bone and a landmark marked further out look alike.
+    """
     params = np.zeros((1, NUM_PARAMS))
     params[0, BETAS] = shape.betas
-    joints, jacobian = joints_and_jacobian(model, params)
+    points, jacobian = landmarks_and_jacobian(shape.worn(model), params)
     starts, ends = np.array(BONES).T
-    bones = joints[0, ends] - joints[0, starts]
+    bones = points[0, ends] - points[0, starts]
     lengths = np.linalg.norm(bones, axis=-1, keepdims=True)
     by_betas = jacobian[0, ends][..., BETAS] - jacobian[0, starts][..., BETAS]
     total = float(lengths.sum())
@@ -172,7 +175,7 @@ def _palm(model: HandModel, shape: HandShape | None) -> tuple[Array, Array, floa
     """The model's palm landmarks (6, 3), the slope (10,) of their log size, their rms radius."""
     params = np.zeros((1, NUM_PARAMS))
     if shape is not None:
-        params[0, BETAS] = shape.betas
+        params[0, BETAS], model = shape.betas, shape.worn(model)
     points, jacobian = landmarks_and_jacobian(model, params)
     palm = points[0, PALM] - points[0, PALM].mean(0)
     by_betas = jacobian[0, PALM][..., BETAS]

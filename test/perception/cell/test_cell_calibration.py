@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ def test_poses_that_are_given_do_not_matter_from_nothing(
     instants = stage.wander(scene, cameras, 40, rng)
     views = stage.cell_views(instants, cameras)
     nowhere = [c.placed(np.eye(4)) for c in cameras]
-    one, two = (calibrate_cell(views, c, MODELS, SHAPE, NOTHING) for c in (cameras, nowhere))
+    one, two = (calibrate_cell(views, c, MODELS, None, NOTHING) for c in (cameras, nowhere))
     for a, b in zip(one.cameras, two.cameras, strict=True):
         assert np.array_equal(a.T_camera_world, b.T_camera_world)
 
@@ -134,7 +133,7 @@ def test_focal_lengths_are_refined(scene: Any, stage: Any, rng: np.random.Genera
     K[:2, :2] *= 1.04
     wrong[1] = replace(wrong[1], K=K)
     settings = CellSettings(intrinsics=Intrinsics(focal=True))
-    found = calibrate_cell(views, wrong, MODELS, SHAPE, settings)
+    found = calibrate_cell(views, wrong, MODELS, None, settings)
     ratio = np.array([f.focal / c.focal for f, c in zip(found.cameras, cameras, strict=True)])
     assert abs(ratio - 1).max() < 0.015
     assert np.isfinite(found.intrinsic_sigma[:, 0]).all()
@@ -147,11 +146,11 @@ def test_covariance_is_of_the_errors_size(
     """Errors of independent landmarks over their sigma, root mean square over several cells."""
     cameras, square = stage.ring(3), []
     settings = replace(NOTHING, landmark_bias=0.0)
-    for _ in range(6):
-        views = stage.cell_views(stage.wander(scene, cameras, 40, rng, noise=3.0), cameras)
-        found = calibrate_cell(views, cameras, MODELS, SHAPE, settings)
-        true = SimpleNamespace(cameras=[_seen_from(cameras[0], c) for c in cameras])
-        turn = np.radians(differences(found.cameras, true.cameras, align=False)[0])[1:]
+    true = [_seen_from(cameras[0], c) for c in cameras]
+    for _ in range(4):
+        views = stage.cell_views(stage.wander(scene, cameras, 60, rng, noise=3.0), cameras)
+        found = calibrate_cell(views, cameras, MODELS, None, settings)
+        turn = np.radians(differences(found.cameras, true, align=False)[0])[1:]
         square.append(turn**2 / np.trace(found.covariance[1:, 3:, 3:], axis1=1, axis2=2))
     assert 0.4 < np.sqrt(np.mean(square)) < 1.8
 
