@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hand_mesh_ros.evaluation.records import Sample, Truths
+import numpy as np
+
+from hand_mesh_ros.evaluation.records import Sample, Truths, chosen
 
 
 class BenchmarkError(Exception):
@@ -38,6 +40,18 @@ BENCHMARKS: dict[str, str] = {
 }
 # those that need no folder, because they make what they show
 WITHOUT_FOLDER: set[str] = set()
+
+
+def thinned(benchmark: Benchmark, limit: int | None) -> Benchmark:
+    """At most ``limit`` of the samples, spread evenly; it has no submission then."""
+    count = len(benchmark.truths)
+    if limit is None or limit >= count:
+        return benchmark
+    keep = np.linspace(0, count - 1, limit).round().astype(int)
+    samples = [benchmark.samples[i] for i in keep] if benchmark.samples else ()
+    return replace(
+        benchmark, truths=chosen(benchmark.truths, keep), samples=samples, submission=None
+    )
 
 
 def open_benchmark(name: str, root: Path | None) -> Benchmark:
