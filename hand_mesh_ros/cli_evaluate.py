@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,13 @@ def evaluate(
     boxes: Annotated[
         str, typer.Option(help="given: the sample's box, as in papers; detected.")
     ] = "given",
-    views: Annotated[str, typer.Option(help="one image at a time, or all of an instant.")] = "one",
+    views: Annotated[
+        str,
+        typer.Option(help="one image at a time, all of an instant, or all others: leave-one-out."),
+    ] = "one",
+    joints: Annotated[
+        str, typer.Option(help="model, or regressed from MANO's mesh with tips: freihand, ho3d.")
+    ] = "model",
     limit: Annotated[
         int | None, typer.Option(help="Samples to judge, spread evenly; default: all.", min=1)
     ] = None,
@@ -50,10 +57,10 @@ def evaluate(
     for option, value, known in (
         ("--side", side, ("given", "estimated")),
         ("--boxes", boxes, ("given", "detected")),
-        ("--views", views, ("one", "all")),
+        ("--views", views, ("one", "all", "others")),
     ):
         if value not in known:
-            fail(f"{option} {value}: it is {' or '.join(known)}")
+            fail(f"{option} {value}: it is one of {', '.join(known)}")
     if predictions is not None and not predictions.is_file():
         fail(f"--predictions {predictions}: no such file")
     if predictions is not None and limit is not None:
@@ -63,11 +70,11 @@ def evaluate(
     from hand_mesh_ros.evaluation import evaluate as evaluation
     from hand_mesh_ros.evaluation.benchmarks import BenchmarkError, open_benchmark, thinned
     from hand_mesh_ros.evaluation.predict import PredictSettings
-    from hand_mesh_ros.evaluation.protocols import paper_table
+    from hand_mesh_ros.evaluation.protocols import paper_table, visibility_table
     from hand_mesh_ros.evaluation.published import published_rows
     from hand_mesh_ros.networks.assets import AssetError
 
-    settings = PredictSettings(side, boxes, views)  # type: ignore[arg-type]  # checked above
+    settings = PredictSettings(side, boxes, views, joints)  # type: ignore[arg-type]  # checked
     try:
         benchmark = open_benchmark(bench, root)
         if predictions is not None:
@@ -77,13 +84,16 @@ def evaluate(
             with progress_bar(f"evaluate {bench}") as report:
                 made = evaluation.predictions_of(benchmark, backend, settings, report, hand_model)
         with Console(stderr=True).status("measuring"):
-            judged = evaluation.judge(benchmark, name, made)
+            how = {"file": str(predictions)} if predictions else asdict(settings)
+            judged = evaluation.judge(benchmark, name, made, how)
             files, notes = evaluation.write(judged, out or Path("out/evaluate") / bench)
     except (BenchmarkError, AssetError, OSError, ValueError) as error:
         fail(error)
     rows = published_rows(benchmark.name)
     title = f"{benchmark.name}, {len(made)} samples"
     Console().print(paper_table(title, benchmark.table, judged.rows, rows))
+    if judged.by_visibility:
+        Console().print(visibility_table(judged.by_visibility))
     for note in notes:
         typer.echo(f"note: {note}")
     typer.echo(f"wrote {', '.join(map(str, files))}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_mesh_ros.evaluation.metrics import position
+from hand_mesh_ros.evaluation.metrics import pixels, position
 from hand_mesh_ros.evaluation.metrics import uncertainty as unsure
 from hand_mesh_ros.evaluation.records import Predictions, Truths
 from hand_mesh_ros.evaluation.scores import MM, Scores, by_visibility
@@ -24,7 +24,7 @@ _LABELS = {
 def draw(
     scores: Scores, predictions: Predictions, truths: Truths, title: str, path: Path
 ) -> None:
-    """Write a PNG of what the truths allow: up to six panels, at least one."""
+    """Write a PNG of what the truths allow: one panel to seven."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def draw(
     if predictions.covariance is not None and scores.errors:
         panels += [_calibration, _sparsification]
     panels = panels or [_nothing]
-    columns = min(len(panels), 3)
+    columns = min(len(panels), 3 if len(panels) <= 6 else 4)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(5.2 * columns, 3.9 * rows), layout="constrained")
     FigureCanvasAgg(figure)
@@ -70,7 +70,8 @@ def _by_joint(axis: Any, scores: Scores, *_: Any) -> None:
         axis.bar(where + shift, means, 0.4, label=_LABELS[name])
     axis.set_xticks(where, JOINT_NAMES, rotation=90, fontsize=7)
     axis.set(ylabel="mean error, mm", title="error by joint")
-    axis.legend(fontsize=7)
+    axis.margins(y=0.2)
+    axis.legend(fontsize=7, ncols=2)
 
 
 def _distribution(axis: Any, scores: Scores, *_: Any) -> None:
@@ -89,16 +90,17 @@ def _distribution(axis: Any, scores: Scores, *_: Any) -> None:
 def _hint(axis: Any, scores: Scores, _: Predictions, truths: Truths) -> None:
     assert scores.hint is not None
     thresholds = np.linspace(0, 0.3, 61)
-    known = np.isfinite(truths.uv).all(-1) if truths.uv is not None else ~np.isnan(scores.hint)
+    known = ~np.isnan(scores.hint)
     sets = {"all": known}
     if truths.visibility is not None:
         sets["visible"] = known & (truths.visibility > 0.5)
         sets["occluded"] = known & (truths.visibility <= 0.5)
     for name, mask in sets.items():
-        if mask.any():
-            values = np.sort(scores.hint[mask])
-            share = np.searchsorted(values, thresholds, "right") / len(values)
-            axis.plot(thresholds, 100 * share, label=f"{name} ({len(values)})")
+        shares = pixels.hint_pck(scores.hint, mask, list(thresholds))[1]
+        some = mask.any(0)
+        if some.any():
+            share = shares[:, some].mean(-1)
+            axis.plot(thresholds, 100 * share, label=f"{name} ({int(mask.sum())} points)")
     axis.set(xlabel="error below, share of the box", ylabel="points, %", ylim=(0, 101))
     axis.set_title("PCK in the image (HInt)")
     axis.legend(fontsize=7, loc="lower right")
@@ -114,7 +116,8 @@ def _visibility(axis: Any, scores: Scores, _: Predictions, truths: Truths) -> No
         axis.bar(where + 0.4 * i - 0.2 * (len(shown) - 1), values, 0.4, label=name)
     labels = [f"{name}\n{row['samples']} samples" for name, row in bins.items()]
     axis.set_xticks(where, labels, fontsize=7)
-    axis.set(xlabel="visible share of the hand", ylabel="mean error", title="occlusion")
+    unit = "mm" if scores.errors else "px"
+    axis.set(xlabel="visible share of the hand", ylabel=f"mean error, {unit}", title="occlusion")
     axis.legend(fontsize=7)
 
 

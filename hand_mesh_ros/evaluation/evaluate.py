@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Evaluation:
     predictions: Predictions
     all: Scores
     found: Scores | None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> dict[str, dict[str, float]]:
@@ -47,6 +48,11 @@ class Evaluation:
             f"{self.backend}, lost hands as zeros": self.all.figures,
             f"{self.backend}, the {count} of {len(self.predictions)} found": self.found.figures,
         }
+
+    @property
+    def by_visibility(self) -> dict[str, dict[str, float]]:
+        """Mean errors in bins of the visible share; empty where that is unknown."""
+        return by_visibility(self.all, self.benchmark.truths)
 
 
 def predictions_of(
@@ -87,8 +93,13 @@ def read(path: Path, benchmark: Benchmark) -> Predictions:
         raise BenchmarkError(f"{path}: {error}") from error
 
 
-def judge(benchmark: Benchmark, backend: str, predictions: Predictions) -> Evaluation:
-    """Score predictions; BenchmarkError if they are of other samples."""
+def judge(
+    benchmark: Benchmark,
+    backend: str,
+    predictions: Predictions,
+    settings: dict[str, Any] | None = None,
+) -> Evaluation:
+    """Score predictions, made with ``settings``; BenchmarkError if they are of other samples."""
     try:
         scores = score(predictions, benchmark.truths, benchmark.root)
     except ValueError as error:
@@ -97,7 +108,7 @@ def judge(benchmark: Benchmark, backend: str, predictions: Predictions) -> Evalu
     some = None
     if found.any() and not found.all():
         some = score_found(predictions, benchmark.truths, benchmark.root)
-    return Evaluation(benchmark, backend, predictions, scores, some)
+    return Evaluation(benchmark, backend, predictions, scores, some, settings or {})
 
 
 def write(evaluation: Evaluation, folder: Path) -> tuple[list[Path], list[str]]:
@@ -124,13 +135,14 @@ def write(evaluation: Evaluation, folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _report(evaluation: Evaluation, notes: list[str]) -> dict[str, Any]:
-    name, truths = evaluation.benchmark.name, evaluation.benchmark.truths
+    name = evaluation.benchmark.name
     report: dict[str, Any] = {
         "benchmark": name,
         "backend": evaluation.backend,
+        "settings": evaluation.settings,
         "figures": evaluation.all.figures,
         "figures_of_found": evaluation.found.figures if evaluation.found else None,
-        "by_visible_share": by_visibility(evaluation.all, truths),
+        "by_visible_share": evaluation.by_visibility,
         "notes": notes,
         "published": [asdict(row) for row in published_rows(name)],
     }

@@ -71,16 +71,16 @@ def paper_table(
 ) -> Table:
     """A table in the papers' shape: published rows, then ours by name; the best is bold.
 
-    A published figure that is not from the paper itself has its row marked: `†` quoted by
-    another, `?` not verified.
+    A column that no row has a figure for is left out. A published row whose figures are not from
+    the paper itself is marked: `†` quoted by another, `?` not verified.
     """
     from rich.table import Table
 
-    columns = TABLES[table]
+    known = [row.figures for row in published] + list(ours.values())
+    columns = [c for c in TABLES[table] if any(c.figure in row for row in known)]
     drawn = Table("method", *(c.heading for c in columns), title=title)
     for column in drawn.columns[1:]:
         column.justify = "right"
-    known = [row.figures for row in published] + list(ours.values())
     best = {c.figure: _best(c, known) for c in columns}
 
     def cells(figures: Mapping[str, float]) -> list[str]:
@@ -97,6 +97,20 @@ def paper_table(
         drawn.add_row(name, *cells(figures))
     if any(row.sure in ("secondary", "unverified") for row in published):
         drawn.caption = "† quoted by another paper, ? not verified; citations are in the JSON"
+    return drawn
+
+
+def visibility_table(bins: Mapping[str, Mapping[str, float]]) -> Table:
+    """Mean errors by how much of the hand is visible, of `scores.by_visibility`."""
+    from rich.table import Table
+
+    names = {"mpjpe_mm": "MPJPE mm", "pa_mpjpe_mm": "PA-MPJPE mm", "pa_mpvpe_mm": "PA-MPVPE mm",
+             "nees": "NEES/3", "error_px": "2D px"}  # fmt: skip
+    shown = [n for n in names if any(n in row for row in bins.values())]
+    drawn = Table("visible", "samples", *(names[n] for n in shown), title="by visibility")
+    for name, row in bins.items():
+        values = (Column(n, n).text(row.get(n)) for n in shown)
+        drawn.add_row(name, str(int(row["samples"])), *values)
     return drawn
 
 

@@ -13,6 +13,7 @@ from hand_mesh_ros.evaluation.records import Predictions, Truths, chosen
 
 Array = NDArray[np.float64]
 MM = 1e3
+_BLOCK = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,29 +136,44 @@ def _mesh_scores(scores: Scores, ours: Predictions, truths: Truths, root: int) -
         )
         figures, samples = _f_scores(vertices, moved, true)
         return _with(scores, figures, samples=samples, notes=(note,))
-    relative = alignment.root_relative(vertices, ours.joints, root)
-    moved = alignment.similarity_aligned(vertices, true)
-    errors = {
-        "mesh_camera": position.distances(vertices, true),
-        "mesh_root": position.distances(relative + truths.joints[:, root : root + 1], true),
-        "mesh_pa": position.distances(moved, true),
-        "mesh_pa_proper": position.distances(
-            alignment.similarity_aligned(vertices, true, proper=True), true
-        ),
-    }
+    blocks = [
+        _mesh_errors(vertices[part], ours.joints[part], true[part], truths.joints[part], root)
+        for part in _parts(len(true))
+    ]
+    errors = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    moved = errors.pop("moved")
     named = {
         "camera_mpvpe_mm": "mesh_camera", "mpvpe_mm": "mesh_root", "pa_mpvpe_mm": "mesh_pa",
         "pa_mpvpe_proper_mm": "mesh_pa_proper",
     }  # fmt: skip
     figures = {name: MM * position.mean_error(errors[key]) for name, key in named.items()}
-    figures |= {
-        "auc_v": position.area_under_pck(errors["mesh_pa"]),
-        "auc_v_root": position.area_under_pck(errors["mesh_root"]),
-    }
+    for name, key in (("auc_v", "mesh_pa"), ("auc_v_root", "mesh_root")):
+        figures[name] = position.area_under_pck(errors[key])
     samples = {name: MM * position.by_sample(errors[key]) for name, key in named.items()}
     scores = _with(scores, figures, errors=errors, samples=samples)
     figures, samples = _f_scores(vertices, moved, true)
     return _with(scores, figures, samples=samples)
+
+
+def _parts(count: int) -> list[slice]:
+    """A few samples at a time: intermediate meshes of a whole benchmark fill the memory."""
+    return [slice(start, start + _BLOCK) for start in range(0, max(count, 1), _BLOCK)]
+
+
+def _mesh_errors(
+    vertices: Array, joints: Array, true: Array, true_joints: Array, root: int
+) -> dict[str, Array]:
+    """Distances by alignment, and the vertices after the benchmarks' alignment (``moved``)."""
+    relative = alignment.root_relative(vertices, joints, root)
+    moved = alignment.similarity_aligned(vertices, true)
+    proper = alignment.similarity_aligned(vertices, true, proper=True)
+    return {
+        "mesh_camera": position.distances(vertices, true),
+        "mesh_root": position.distances(relative + true_joints[:, root : root + 1], true),
+        "mesh_pa": position.distances(moved, true),
+        "mesh_pa_proper": position.distances(proper, true),
+        "moved": moved,
+    }
 
 
 def _f_scores(

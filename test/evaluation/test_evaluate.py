@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from hand_mesh_ros.evaluation import benchmarks
 from hand_mesh_ros.evaluation.benchmarks import Benchmark, BenchmarkError, open_benchmark, thinned
 from hand_mesh_ros.evaluation.evaluate import judge, read, write
 from hand_mesh_ros.evaluation.official import from_ho3d
+from hand_mesh_ros.evaluation.predict import with_mesh_joints
 from hand_mesh_ros.evaluation.protocols import TABLES
 from hand_mesh_ros.evaluation.published import published_rows, zero_predictor
 from hand_mesh_ros.evaluation.records import Predictions, Truths, truths_of, zero_predictions
@@ -28,6 +29,7 @@ from hand_mesh_ros.evaluation.scores import score
 from hand_mesh_ros.evaluation.submissions import SubmissionError, write_dexycb, write_ho3d
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.rotations import transform_points
+from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.networks.assets import AssetError
 from hand_mesh_ros.render.synthetic import SyntheticCell
 from hand_mesh_ros.types import Camera, ImageArray, Side
@@ -94,8 +96,6 @@ def test_zero_predictor_by_hand(folder: Path, truth: tuple[Array, Array]) -> Non
 @pytest.mark.parametrize("name", ["freihand", "ho3d"])
 def test_published_zero_predictor(name: str, request: pytest.FixtureRequest) -> None:
     """Needs the benchmark's ground truth: HAND_MESH_FREIHAND_TRUTH or HAND_MESH_HO3D_TRUTH."""
-    import os
-
     variable = f"HAND_MESH_{name.upper()}_TRUTH"
     if variable not in os.environ:
         pytest.skip(f"{variable} names no folder with evaluation_xyz.json, evaluation_verts.json")
@@ -315,7 +315,7 @@ def test_landmarks_on_renders(
     monkeypatch.setitem(benchmarks.BENCHMARKS, "renders", f"{__name__}:renders")
     monkeypatch.setattr(benchmarks, "WITHOUT_FOLDER", {"renders"})
     figures = {}
-    for views in ("one", "all"):
+    for views in ("one", "all", "others"):
         out = tmp_path / views
         code, text = run("renders", "--views", views, "--out", out)
         assert code == 0, text
@@ -328,6 +328,30 @@ def test_landmarks_on_renders(
     # Two cameras know the distance, one only guesses it.
     assert figures["all"]["camera_mpjpe_mm"] < figures["one"]["camera_mpjpe_mm"]
     assert figures["all"]["camera_mpjpe_mm"] < 30.0
+    # What the other camera says of this one is worse than what both say.
+    assert figures["others"]["error_px"] > figures["all"]["error_px"]
+
+
+def test_joints_of_the_mesh_are_the_benchmarks(rng: np.random.Generator) -> None:
+    """FreiHAND's rule: the regressor on posed vertices, then vertices 744, 320, 443, 555, 672."""
+    free = load_hand_model(None)
+    regressor = rng.dirichlet(np.ones(778), 16)
+    mano = replace(
+        free, v_template=np.zeros((778, 3)), J_regressor=regressor,
+        shapedirs=np.zeros((778, 3, 10)), posedirs=np.zeros((135, 2334)),
+        lbs_weights=np.full((778, 16), 1 / 16), faces=np.array([[0, 1, 2]]),
+        tips=np.arange(5), uv=None, uv_faces=None, albedo=None,
+    )  # fmt: skip
+    mesh = rng.normal(size=(2, 778, 3))
+    made = with_mesh_joints(Predictions(np.zeros((2, 21, 3)), mesh), mano, "freihand").joints
+    np.testing.assert_allclose(made[1, 0], regressor[0] @ mesh[1])
+    np.testing.assert_allclose(made[1, 5], regressor[1] @ mesh[1])  # index knuckle
+    np.testing.assert_allclose(made[1, 17], regressor[7] @ mesh[1])  # little finger's
+    np.testing.assert_array_equal(made[1, [4, 8, 12, 16, 20]], mesh[1, [744, 320, 443, 555, 672]])
+    with pytest.raises(ValueError, match="778"):
+        with_mesh_joints(Predictions(made, mesh), free, "freihand")
+    with pytest.raises(ValueError, match="unknown joints 'fingers'"):
+        with_mesh_joints(Predictions(made, mesh), mano, "fingers")
 
 
 def test_an_unreadable_image_is_named(networks: None) -> None:
@@ -343,6 +367,5 @@ def test_an_unreadable_image_is_named(networks: None) -> None:
     benchmark = renders(None)
     sample = Broken(SyntheticCell(cameras=1, seconds=1.0), 0, 0)
     broken = replace(benchmark, samples=[sample], truths=truths_of([sample]))
-    silent: Callable[[int, int, str], None] = lambda *_: None  # noqa: E731
     with pytest.raises(BenchmarkError, match="0-0: rgb/00000007.jpg"):
-        predictions_of(broken, "landmarks", PredictSettings(), silent)
+        predictions_of(broken, "landmarks", PredictSettings(), lambda *_: None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -55,6 +57,16 @@ def test_a_mirrored_hand_is_perfect_for_the_benchmarks_only(hands: tuple[Array, 
     proper = position.distances(alignment.similarity_aligned(mirrored, true, proper=True), true)
     assert benchmark.max() < 1e-7
     assert proper.mean() > 0.01
+
+
+def test_proper_alignment_equals_that_of_hamer(shared_data: Path) -> None:
+    """HaMeR's own similarity alignment, which forces a rotation, on its published fixture."""
+    io = np.load(shared_data / "parity" / "hamer_tiny_io.npz")
+    ours, true = (io[f"metric.{name}"].astype(np.float64) for name in ("S1", "S2"))
+    moved = alignment.similarity_aligned(ours, true, proper=True)
+    np.testing.assert_allclose(moved, io["metric.S1_aligned"], atol=1e-6)
+    found = 1e3 * position.by_sample(position.distances(moved, true))
+    np.testing.assert_allclose(found, io["metric.pa_mpjpe_mm"], atol=1e-4)
 
 
 def test_alignment_of_zeros_puts_all_points_at_the_centre(hands: tuple[Array, Array]) -> None:

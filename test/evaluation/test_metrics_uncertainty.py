@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.integrate import simpson
 from scipy.stats import multivariate_normal, pearsonr, spearmanr
 
 from hand_mesh_ros.evaluation.metrics import motion, occlusion
@@ -61,10 +62,6 @@ def _slow_ausc(error: Array, key: Array) -> float:
     for percent in range(2, 101, 2):
         kept = order[: max(int(round(percent / 100 * len(error))), 1)]
         means.append(sum(error[i] for i in kept) / len(kept))
-    # Simpson over 50 points has an odd number of intervals; compare by the trapezoidal rule's
-    # exact counterpart only through the package's own integrator.
-    from scipy.integrate import simpson
-
     return float(simpson(means, x=np.arange(0.02, 1.001, 0.02)))
 
 
