@@ -216,6 +216,30 @@ def test_arrays_with_everything(rng: np.random.Generator, tmp_path: Path) -> Non
         open_benchmark("arrays", tmp_path)
 
 
+def test_pixels_are_enough_for_hint(rng: np.random.Generator, tmp_path: Path) -> None:
+    """HInt has no joints in space; a joint out of the frame counts in no set."""
+    uv = rng.uniform(0, 200, (30, 21, 2))
+    visibility = rng.integers(0, 2, (30, 21)).astype(float)
+    visibility[0, 4] = np.nan
+    truths = Truths(
+        tuple(map(str, range(30))), np.full((30, 21, 3), np.nan), uv=uv, visibility=visibility,
+        box_px=np.full(30, 200.0),
+    )  # fmt: skip
+    off = np.where(visibility[..., None] > 0.5, [3.0, 4.0], [12.0, 16.0])  # 5 px and 20 px
+    mine = Predictions(np.full((30, 21, 3), np.nan), uv=uv + off)
+    benchmark = Benchmark("hint_newdays", truths, table="hint")
+    judged = judge(benchmark, "mine", mine)
+    figures = judged.all.figures
+    assert figures["found"] == 1.0 and "mpjpe_mm" not in figures
+    assert figures["pck_visible_05"] == 1.0 and figures["pck_occluded_05"] == 0.0
+    assert figures["pck_occluded_10"] == 1.0
+    counted = np.isfinite(visibility)
+    visible = counted & (visibility > 0.5)
+    assert figures["pck_all_05"] == pytest.approx((visible.sum(0) / counted.sum(0)).mean())
+    files, notes = write(judged, tmp_path)
+    assert not notes and all(path.is_file() for path in files)
+
+
 def test_published_rows_fit_their_tables() -> None:
     for name, table in (("freihand", "freihand"), ("ho3d", "ho3d"), ("ho3d_v3", "ho3d"),
                         ("dexycb", "dexycb"), ("hint_newdays", "hint"), ("hint_visor", "hint"),
