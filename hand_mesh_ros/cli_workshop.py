@@ -82,13 +82,13 @@ def bench_solver_command(
     typer.echo(f"wrote {out}/solver.json")
 
 
-# What the parts of `hand-mesh bench cell` are, each a function measure(progress) -> figures.
+# The parts of `hand-mesh bench cell`: module:function, which gets the progress and returns figures.
 _CELL_PARTS = {
-    "sync": "hand_mesh_ros.evaluation.bench_sync",
-    "crossing": "hand_mesh_ros.evaluation.bench_crossing",
-    "calibration": "hand_mesh_ros.evaluation.bench_calibration",
-    "publish": "hand_mesh_ros.ros.bench_publish",
-    "throughput": "hand_mesh_ros.ros.bench_throughput",
+    "sync": "hand_mesh_ros.evaluation.bench_sync:measure",
+    "crossing": "hand_mesh_ros.evaluation.bench_crossing:measure",
+    "calibration": "hand_mesh_ros.evaluation.bench_calibration:bench_calibration",
+    "publish": "hand_mesh_ros.ros.bench_publish:measure",
+    "throughput": "hand_mesh_ros.ros.bench_throughput:measure",
 }
 
 
@@ -119,18 +119,19 @@ def bench_cell_command(
         fail("calibration needs a recording: give --recordings, the folder of four-cameras")
     figures: dict[str, float] = {}
     for part in chosen:
-        measure = importlib.import_module(_CELL_PARTS[part]).measure
+        module, _, function = _CELL_PARTS[part].partition(":")
+        measure = getattr(importlib.import_module(module), function)
         with progress_bar(f"bench cell: {part}") as report:
-            found = measure(report, **_cell_arguments(part, recordings))
+            found = measure(progress=report, **_cell_arguments(part, recordings, out))
         print_report({"source": f"bench cell: {part}", **found})
         figures |= found
     _add_figures(out / "cell.json", figures)
 
 
-def _cell_arguments(part: str, recordings: Path | None) -> dict[str, Any]:
-    """What a part's `measure` wants to know beside the progress."""
-    if part == "calibration":
-        return {"recordings": recordings}
+def _cell_arguments(part: str, recordings: Path | None, out: Path) -> dict[str, Any]:
+    """What a part wants to know beside the progress."""
+    if part == "calibration" and recordings is not None:
+        return {"path": recordings / "four-cameras", "out": out / "calibration"}
     if part == "sync":
         from hand_mesh_ros.ros.sync_sources import ApproximateSets, has_message_filters
 

@@ -36,7 +36,7 @@ class Tally:
 
 
 def measure(
-    report: Progress, crossings: int = 100, settings: CrossingSettings | None = None
+    progress: Progress, crossings: int = 100, settings: CrossingSettings | None = None
 ) -> dict[str, float]:
     """Numbers of ``crossings`` crossings, half of them of two hands of one side.
 
@@ -46,12 +46,12 @@ def measure(
     """
     tallies, nearest = [], 0
     for seed in range(crossings):
-        report(seed, crossings, "crossings")
+        progress(seed, crossings, "crossings")
         crossing = Crossing(seed, settings)
         answers = run(crossing)
         tallies.append(tally(crossing, answers))
         nearest += swaps_of_nearest(crossing, answers)
-    report(crossings, crossings, "crossings")
+    progress(crossings, crossings, "crossings")
     errors = [error for t in tallies for error in t.errors]
     return {
         "id_swaps": float(sum(t.swaps for t in tallies)),

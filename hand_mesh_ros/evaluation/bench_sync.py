@@ -83,7 +83,7 @@ class Cell:
         return sorted(found, key=lambda frame: frame.arrival)
 
 
-def measure(report: Progress, others: Mapping[str, MakerOf] | None = None) -> dict[str, float]:
+def measure(progress: Progress, others: Mapping[str, MakerOf] | None = None) -> dict[str, float]:
     """The figures of frame sets; those of ``others`` have their name and _ before them.
 
     ``mixed_sets``: sets with frames of two instants, or half a period apart;
@@ -100,12 +100,12 @@ def measure(report: Progress, others: Mapping[str, MakerOf] | None = None) -> di
     total = len(makers) * (_CAMERAS + 1)
     done = 0
     for prefix, maker in makers.items():
-        report(done, total, f"{prefix or 'own '}frame sets".replace("_", " "))
+        progress(done, total, f"{prefix or 'own '}frame sets".replace("_", " "))
         found = _steady(Cell(), maker)
         done += 1
         outages = []
         for camera in range(_CAMERAS):
-            report(done, total, "a camera unplugged")
+            progress(done, total, "a camera unplugged")
             outages.append(_outage(Cell(), maker, camera))
             done += 1
         gaps, rates, returns = zip(*outages, strict=True)
@@ -113,7 +113,7 @@ def measure(report: Progress, others: Mapping[str, MakerOf] | None = None) -> di
         found["dropout_rate"] = round(min(rates), 4)
         found["replug_sets"] = max(returns)
         figures |= {prefix + name: value for name, value in found.items()}
-    report(total, total, "done")
+    progress(total, total, "done")
     return figures
 
 

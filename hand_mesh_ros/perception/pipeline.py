@@ -55,6 +55,14 @@ class HasModels(Protocol):
     models: Mapping[Side, HandModel]
 
 
+@runtime_checkable
+class ChecksShape(Protocol):
+    """A backend that tells how much worse hands fit their calibrated shape than they should."""
+
+    @property
+    def shape_misfit(self) -> float | None: ...
+
+
 class _Hand(NamedTuple):
     """Places of its views among all, the views with its past, and the track it continues."""
 
@@ -98,6 +106,11 @@ class HandPipeline:
                 "out, or choose the backend 'landmarks'"
             )
         self._backend.use_shape(shape)
+
+    @property
+    def shape_misfit(self) -> float | None:
+        """How many times worse hands fit the calibrated shape than promised; None: not known."""
+        return self._backend.shape_misfit if isinstance(self._backend, ChecksShape) else None
 
     def process(
         self, frame_set: FrameSet, latency: Callable[[int], float] | None = None

@@ -36,7 +36,7 @@ _FRAME = "world"
 _LIFETIME = 0.4
 
 
-def measure(report: Progress, sets: int = 60, pictures: int = 9) -> dict[str, float]:
+def measure(progress: Progress, sets: int = 60, pictures: int = 9) -> dict[str, float]:
     """Milliseconds, medians of what the publishing thread spends; RuntimeError if misheard.
 
     ``sets`` of hands and ``pictures`` of every camera are published, of moving hands.
@@ -51,7 +51,7 @@ def measure(report: Progress, sets: int = 60, pictures: int = 9) -> dict[str, fl
     from hand_mesh_ros.render.synthetic import SyntheticCell
 
     total = sets + pictures
-    report(0, total, "drawing pictures")
+    progress(0, total, "drawing pictures")
     cell = SyntheticCell(_CAMERAS, _HANDS, sets / 30, fps=30.0, width=1280, height=720)
     shown = [cell.frame_set(i) for i in range(min(_PICTURES, sets))]
     names = tuple(camera.name for camera in cell.cameras)
@@ -76,11 +76,11 @@ def measure(report: Progress, sets: int = 60, pictures: int = 9) -> dict[str, fl
     with _stage(models, names) as stage:
         for i in range(sets):
             run(i, stage.messages)
-            report(i + 1, total, "publishing")
+            progress(i + 1, total, "publishing")
         for i in range(pictures):
             k = i % len(shown)
             run(k, partial(stage.overlays, frames=shown[k]))
-            report(sets + i + 1, total, "overlays")
+            progress(sets + i + 1, total, "overlays")
         stage.verify(posed(sets - 1))
     # The first ones make what the others use.
     found = {f"{name}_ms": 1e3 * float(np.median(t[1:])) for name, t in times.items()}

@@ -35,7 +35,7 @@ _NODES = {
 }
 
 
-def measure(report: Progress) -> dict[str, float]:
+def measure(progress: Progress) -> dict[str, float]:
     """Sets a second, latency and shares, for one and two hands, and for the naive way."""
     runs: list[tuple[str, tuple[Side, ...], str]] = [
         ("", ("right",), ""),
@@ -44,10 +44,11 @@ def measure(report: Progress) -> dict[str, float]:
     ]
     found: dict[str, float] = {}
     for number, (way, hands, suffix) in enumerate(runs):
-        report(number, len(runs), f"{way.rstrip('_') or 'node'}, {len(hands)} hand(s): drawing")
+        what = f"{way.rstrip('_') or 'node'}, {len(hands)} hand(s)"
+        progress(number, len(runs), f"{what}: drawing")
         with tempfile.TemporaryDirectory() as folder:
             draw(Path(folder), _CAMERAS, hands, _SETS, _WIDTH, _HEIGHT)
-            report(number, len(runs), f"{way.rstrip('_') or 'node'}, {len(hands)} hand(s): playing")
+            progress(number, len(runs), f"{what}: playing")
             run = _run(Path(folder), _NODES[way], len(hands))
         if way:
             found["naive_sets_per_s"] = run["sets_per_s"]

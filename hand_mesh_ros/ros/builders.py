@@ -129,8 +129,9 @@ def hand_message(hand: TrackedHand, view_mask: int) -> Hand:
         visibility=e.visibility.astype(np.float32),
         pinch_distance=float(pinch_distance(e.joints)),
         grip_aperture=float(grip_aperture(e.joints)),
-        view_mask=0 if hand.extrapolated else view_mask,
+        view_mask=view_mask,
         extrapolated=hand.extrapolated,
+        ahead=hand.ahead,
         scale_source=SCALE_CODES[e.scale_source],
         mano=mano_message(e.mano),
     )

@@ -56,7 +56,8 @@ class CameraState:
     """One camera over the last period: frames a second (``rate``), seconds since the capture of
 
     its newest frame (``age``, NaN without one), frames refused since the start and why frames were
-    left out of sets (``dropped``), ``reprojection_px`` (NaN without hands). ``moved`` says in words
+    left out of sets (``dropped``), ``reprojection_px`` (NaN without hands), views that others
+    ``contradicted``, and so made no hand. ``moved`` says in words
     that it seems to have been moved, ``clock`` that its stamps are of another clock.
     """
 
@@ -66,6 +67,7 @@ class CameraState:
     refused: int = 0
     age: float = np.nan
     reprojection_px: float = np.nan
+    contradicted: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     moved: str = ""
     clock: str = ""
@@ -79,9 +81,11 @@ def pipeline_status(
     failures: int,
     waiting: int,
     skipped: int,
+    trouble: str = "",
 ) -> DiagnosticStatus:
     """The whole node. ``counters``: frames and sets that came to nothing, by reason; ``waiting``
-    and ``skipped``: sets in the queue, and those that a newer one has pushed out of it.
+    and ``skipped``: sets in the queue, and those that a newer one has pushed out of it;
+    ``trouble``: what else there is to warn of, in words.
     """
     values = {
         "frame sets": str(statistics.sets),
@@ -97,7 +101,7 @@ def pipeline_status(
     silent = [camera.name for camera in cameras if camera.rate == 0]
     moved = [camera.name for camera in cameras if camera.moved]
     strange = [camera.name for camera in cameras if camera.clock and camera.rate > 0]
-    troubles = []
+    troubles = [trouble] if trouble else []
     if silent:
         troubles.append(f"nothing from {', '.join(silent)}")
     if strange:
@@ -115,6 +119,7 @@ def camera_status(node: str, camera: CameraState) -> DiagnosticStatus:
         "age (s)": f"{camera.age:.3f}",
         "refused": str(camera.refused),
         "reprojection (px)": f"{camera.reprojection_px:.1f}",
+        "views contradicted by others": str(camera.contradicted),
         **{f"frames {reason}": str(count) for reason, count in camera.dropped.items()},
     }
     level, text = "ok", f"{camera.rate:.1f} Hz"

@@ -131,7 +131,7 @@ class HandEdgeNode(ManagedNode):
             return []
         cameras = inputs.states(self._age, {})
         whole = pipeline_status(
-            name, self._statistics, cameras, inputs.sets.counters,
+            name, self._statistics, cameras, dict(inputs.sets.counters),
             failures=self.failures, waiting=worker.waiting, skipped=worker.dropped,
         )  # fmt: skip
         return [whole, *(camera_status(name, camera) for camera in cameras)]

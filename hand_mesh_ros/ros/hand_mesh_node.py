@@ -6,7 +6,7 @@ frame set, runs the pipeline and publishes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,15 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from hand_mesh_ros.hand.compiled import warm_up
-from hand_mesh_ros.networks.assets import home
 from hand_mesh_ros.perception.pipeline import HandPipeline
+from hand_mesh_ros.ros.calibrations import Calibrations
 from hand_mesh_ros.ros.diagnostics import Statistics, camera_status, pipeline_status
 from hand_mesh_ros.ros.inputs import CameraInputs, RawSet
 from hand_mesh_ros.ros.managed_node import ManagedNode
 from hand_mesh_ros.ros.outputs import HandOutputs
 from hand_mesh_ros.ros.parameters import refuse_bad
 from hand_mesh_ros.ros.running import run_node
-from hand_mesh_ros.ros.settings import NODE_SPECS, NodeSettings, load_settings
-from hand_mesh_ros.ros.shape_service import ShapeCalibration
+from hand_mesh_ros.ros.settings import NODE_SPECS, LiveSettings, NodeSettings, load_settings
 from hand_mesh_ros.ros.worker import Worker
 
 _SPECS = {spec.name: spec for spec in NODE_SPECS}
@@ -33,6 +32,8 @@ _LIVE = {"tf.prefix": "tf_prefix", "overlay.alpha": "overlay_alpha"} | {
     "marker.lifetime": "marker_lifetime",
     "calibrate_shape.frames": "calibration_frames",
     "calibrate_shape.timeout": "calibration_timeout",
+    "calibrate_cell.sets": "cell_sets",
+    "calibrate_cell.timeout": "cell_timeout",
 }
 
 
@@ -44,7 +45,7 @@ class HandMeshNode(ManagedNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._settings: NodeSettings | None = None
         self._pipeline: HandPipeline | None = None
-        self._calibration: ShapeCalibration | None = None
+        self._calibrations: Calibrations | None = None
         self._outputs: HandOutputs | None = None
         self._cameras: CameraInputs | None = None
         self._enabled, self._reset_wanted = True, False
@@ -52,6 +53,7 @@ class HandMeshNode(ManagedNode):
         self._offered = [  # not `_services`: rclpy's Node keeps its own there
             self.create_service(Trigger, "~/reset", self._on_reset),
             self.create_service(Trigger, "~/calibrate_shape", self._on_calibrate_shape),
+            self.create_service(Trigger, "~/calibrate_cell", self._on_calibrate_cell),
             self.create_service(SetBool, "~/set_enabled", self._on_set_enabled),
         ]
 
@@ -68,9 +70,7 @@ class HandMeshNode(ManagedNode):
             )
         self._pipeline, models = _build(settings, known if known and known.is_file() else None)
         warm_up()  # here, so that no hand waits for it
-        self._calibration = ShapeCalibration(
-            self._pipeline, models, known or home() / "shape.json", self.get_logger()
-        )
+        self._calibrations = Calibrations(settings, self._pipeline, models, self.get_logger())
         names = tuple(camera.name for camera in settings.cameras)
         self._outputs = HandOutputs(self, names, models)
 
@@ -94,14 +94,14 @@ class HandMeshNode(ManagedNode):
     def stopped(self) -> None:
         """A calibration ends with the subscriptions."""
         self._cameras = None
-        if self._calibration is not None:
-            self._calibration.cancel()
+        if self._calibrations is not None:
+            self._calibrations.cancel()
 
     def release(self) -> None:
         """Free networks, hand model and publishers."""
         if self._outputs is not None:
             self._outputs.close()
-        self._outputs = self._pipeline = self._calibration = self._settings = None
+        self._outputs = self._pipeline = self._calibrations = self._settings = None
 
     # Work ----------------------------------------------------------------------------------
 
@@ -117,12 +117,12 @@ class HandMeshNode(ManagedNode):
         frames = inputs.frame_set(item)
         if frames is None:
             return
-        hands = pipeline.process(frames)
-        if self._calibration is not None:
-            self._calibration.add(hands)
+        hands = pipeline.process(frames, self._age if settings.predict_to_now else None)
         frame_id = settings.output_frame or frames.frames[0].camera.frame_id
         outputs.publish(hands, frames, frame_id, settings.live, self._age)
         self._statistics.add(hands, self._age(hands.stamp_ns), pipeline.timings)
+        if self._calibrations is not None:  # after what a robot waits for
+            self._calibrations.add(hands)
 
     def describe(self, item: RawSet) -> str:
         """The capture times of a frame set."""
@@ -146,13 +146,23 @@ class HandMeshNode(ManagedNode):
     def _on_calibrate_shape(
         self, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
+        return self._begin(response, Calibrations.begin_shape)
+
+    def _on_calibrate_cell(
+        self, _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        return self._begin(response, Calibrations.begin_cell)
+
+    def _begin(
+        self,
+        response: Trigger.Response,
+        begin: Callable[[Calibrations, LiveSettings], tuple[bool, str]],
+    ) -> Trigger.Response:
         settings = self._settings
-        if self._calibration is None or not self.active or settings is None:
+        if self._calibrations is None or not self.active or settings is None:
             response.success, response.message = False, "the node is not active"
         else:
-            response.success, response.message = self._calibration.begin(
-                settings.live.calibration_frames, settings.live.calibration_timeout
-            )
+            response.success, response.message = begin(self._calibrations, settings.live)
         return response
 
     def _on_set_enabled(
@@ -178,16 +188,25 @@ class HandMeshNode(ManagedNode):
 
     def statuses(self) -> list[DiagnosticStatus]:
         """The pipeline's status and one a camera."""
-        if self._calibration is not None:
-            self._calibration.check()  # time passes without frames as well
+        calibrations = self._calibrations
+        if calibrations is not None:
+            calibrations.check()
         inputs, settings, worker = self._cameras, self._settings, self.worker
-        if inputs is None or settings is None or worker is None:
+        if inputs is None or settings is None or worker is None or calibrations is None:
             return []
-        cameras = inputs.states(self._age, self._statistics.reprojection_px)
-        name, counters = self.get_name(), inputs.sets.counters
+        moved = calibrations.moved()
+        outliers = self._pipeline.outliers if self._pipeline is not None else {}
+        cameras = [
+            replace(
+                camera, moved=moved.get(camera.name, ""), contradicted=outliers.get(camera.name, 0)
+            )
+            for camera in inputs.states(self._age, self._statistics.reprojection_px)
+        ]
+        name, counters = self.get_name(), dict(inputs.sets.counters)
         whole = pipeline_status(
             name, self._statistics, cameras, counters,
             failures=self.failures, waiting=worker.waiting, skipped=worker.dropped,
+            trouble=calibrations.other_person(),
         )  # fmt: skip
         return [whole, *(camera_status(name, camera) for camera in cameras)]
 

@@ -114,7 +114,7 @@ class CameraInputs:
                 refused=self.refused[camera.name],
                 age=age(self.newest_ns[index]) if self.newest_ns[index] else np.nan,
                 reprojection_px=reprojection_px.get(camera.name, np.nan),
-                dropped=self.sets.stream_counters[index],
+                dropped=dict(self.sets.stream_counters[index]),
                 clock=self.clocks.trouble(index) if camera.observations_topic else "",
             )
             for index, camera in enumerate(self._cameras)

@@ -101,7 +101,12 @@ def tracked_hand(message: Hand, vertices: Array | None = None) -> TrackedHand:
         scale_source=_SCALES[message.scale_source],  # type: ignore[arg-type]
         vertices=vertices,
     )
-    return TrackedHand(message.track_id, estimate, extrapolated=bool(message.extrapolated))
+    return TrackedHand(
+        message.track_id,
+        estimate,
+        extrapolated=bool(message.extrapolated),
+        ahead=float(message.ahead),
+    )
 
 
 def hand_set(message: HandArray, vertices: dict[int, Array] | None = None) -> HandSet:

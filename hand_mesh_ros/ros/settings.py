@@ -9,7 +9,6 @@ from typing import Any
 
 from rclpy.node import Node
 
-from hand_mesh_ros.perception.associate import AssociateSettings
 from hand_mesh_ros.perception.estimate import BACKENDS
 from hand_mesh_ros.perception.frame_sets import SyncSettings
 from hand_mesh_ros.perception.observe import ObserveSettings
@@ -50,6 +49,20 @@ NODE_SPECS = (
         bounds=(1.0, 3600.0),
         live=True,
     ),
+    Spec(
+        "calibrate_cell.sets",
+        600,
+        "Frame sets with hands before two cameras or more that ~/calibrate_cell gathers.",
+        bounds=(40, 20_000),
+        live=True,
+    ),
+    Spec(
+        "calibrate_cell.timeout",
+        90.0,
+        "Seconds after which ~/calibrate_cell makes do with what it has gathered.",
+        bounds=(1.0, 3600.0),
+        live=True,
+    ),
     Spec("runtime", "litert", "What runs the landmark networks.", choices=("litert", "torch")),
     Spec("device", "cpu", "Torch device, with runtime torch: cpu, cuda, cuda:0, ..."),
     Spec("num_threads", 2, "Threads of the landmark networks on a CPU.", bounds=(1, 64)),
@@ -81,6 +94,43 @@ NODE_SPECS = (
         4,
         "While hands are tracked, each camera's whole image is searched once in so many sets.",
         bounds=(1, 1000),
+    ),
+    Spec(
+        "search_full",
+        30,
+        "The same, where every hand that there may be is seen by every camera.",
+        bounds=(1, 10_000),
+    ),
+    Spec(
+        "track.filter",
+        True,
+        "Publish filtered hands (wrist pose, finger angles and their rates); false: each as it was "
+        "measured.",
+    ),
+    Spec(
+        "track.coast",
+        0.15,
+        "Seconds for which a hand that is not seen is still published, as predicted and flagged "
+        "extrapolated, with growing covariance.",
+        bounds=(0.0, 2.0),
+    ),
+    Spec(
+        "track.predict",
+        0.0,
+        "Seconds after the capture time that hands are predicted to, flagged extrapolated; the "
+        "stamp stays the capture time, and Hand.ahead tells this.",
+        bounds=(0.0, 0.5),
+    ),
+    Spec(
+        "track.predict_to_now",
+        False,
+        "Predict hands to the time of publishing, by the latency so far, and track.predict on top.",
+    ),
+    Spec(
+        "track.compensate",
+        True,
+        "Move the landmarks of frames that are older than their set to its time, by the velocity "
+        "of the tracked hand.",
     ),
     Spec("track.max_gap", 0.5, "A track unseen for longer, s, has ended.", bounds=(0.0, 10.0)),
     Spec("tf.prefix", "", "Put before every TF frame this node publishes.", live=True),
@@ -162,6 +212,8 @@ class LiveSettings:
     marker_lifetime: float
     calibration_frames: int
     calibration_timeout: float
+    cell_sets: int
+    cell_timeout: float
 
 
 @dataclass(frozen=True)
@@ -179,6 +231,7 @@ class NodeSettings:
     sync: Sync
     observe: ObserveSettings
     pipeline: PipelineSettings
+    predict_to_now: bool
     live: LiveSettings
 
 
@@ -213,9 +266,16 @@ def load_settings(node: Node) -> NodeSettings:
             max_hands=values["max_hands"],
             min_views=values["min_views"],
             search_every=values["search_every"],
-            associate=AssociateSettings(),
-            track=TrackSettings(max_gap=values["track.max_gap"]),
+            search_full=values["search_full"],
+            compensate=values["track.compensate"],
+            track=TrackSettings(
+                filter=values["track.filter"],
+                coast=values["track.coast"],
+                predict=values["track.predict"],
+                max_gap=values["track.max_gap"],
+            ),
         ),
+        predict_to_now=values["track.predict_to_now"],
         live=live_settings(values),
     )
 
@@ -240,6 +300,8 @@ def live_settings(values: dict[str, Any]) -> LiveSettings:
         marker_lifetime=values["marker.lifetime"],
         calibration_frames=values["calibrate_shape.frames"],
         calibration_timeout=values["calibrate_shape.timeout"],
+        cell_sets=values["calibrate_cell.sets"],
+        cell_timeout=values["calibrate_cell.timeout"],
     )
 
 

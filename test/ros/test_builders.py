@@ -101,10 +101,22 @@ def test_view_mask_has_a_bit_a_view(
     assert [i for i in range(32) if message.view_mask >> i & 1] == list(indices)
 
 
-def test_an_extrapolated_hand_was_seen_by_no_view(make_hand: MakeHand, make_set: MakeSet) -> None:
-    (message,) = builders.hand_array(make_set(make_hand(extrapolated=True)), "world", 0.0).hands
+def test_a_coasting_hand_was_seen_by_no_view(make_hand: MakeHand, make_set: MakeSet) -> None:
+    hand = make_hand(extrapolated=True, view_indices=(), residual_px=np.zeros((0, 21)))
+    (message,) = builders.hand_array(make_set(hand), "world", 0.0).hands
     assert message.extrapolated
     assert message.view_mask == 0
+    assert message.ahead == 0
+
+
+def test_a_predicted_hand_tells_how_far_and_who_saw_it(
+    make_hand: MakeHand, make_set: MakeSet
+) -> None:
+    hand = replace(make_hand(extrapolated=True), ahead=0.25)
+    (message,) = builders.hand_array(make_set(hand), "world", 0.0).hands
+    assert message.extrapolated
+    assert message.ahead == 0.25
+    assert message.view_mask == 0b101
 
 
 def test_a_mirrored_model_says_so(make_hand: MakeHand) -> None:

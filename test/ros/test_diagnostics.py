@@ -20,7 +20,9 @@ from hand_mesh_ros.ros.diagnostics import (
 )
 from hand_mesh_ros.types import HandSet, TrackedHand
 
-FRONT = CameraState("front", "/front/image_raw", 30.0, age=0.021, reprojection_px=3.14)
+FRONT = CameraState(
+    "front", "/front/image_raw", 30.0, age=0.021, reprojection_px=3.14,
+    contradicted=5, dropped={"late": 7})  # fmt: skip
 STATISTICS = Statistics(sets=12, hands=20, latency=0.0421, stages={"observe": 0.0305})
 
 
@@ -53,6 +55,8 @@ def test_all_is_well() -> None:
     told = values(front)
     assert told["age (s)"] == "0.021"
     assert told["reprojection (px)"] == "3.1"
+    assert told["views contradicted by others"] == "5"
+    assert told["frames late"] == "7"
 
 
 def test_a_silent_camera_is_named_with_its_topic() -> None:
@@ -72,6 +76,15 @@ def test_a_camera_that_moved_is_named() -> None:
     assert pipeline.level == left.level == DiagnosticStatus.WARN
     assert "left" in pipeline.message and "front" not in pipeline.message
     assert left.message == "moved by about 12 px"
+
+
+def test_other_trouble_is_told_beside() -> None:
+    silent = CameraState("left", "/left/image_raw", 0.0)
+    told = pipeline_status(
+        "node", STATISTICS, [silent], {}, failures=0, waiting=0, skipped=0, trouble="another person"
+    )
+    assert told.level == DiagnosticStatus.WARN
+    assert "another person" in told.message and "left" in told.message
 
 
 def test_reprojection_is_counted_for_the_camera_that_saw_it(
