@@ -225,7 +225,7 @@ def test_pixels_are_enough_for_hint(rng: np.random.Generator, tmp_path: Path) ->
         tuple(map(str, range(30))), np.full((30, 21, 3), np.nan), uv=uv, visibility=visibility,
         box_px=np.full(30, 200.0),
     )  # fmt: skip
-    off = np.where(visibility[..., None] > 0.5, [3.0, 4.0], [12.0, 16.0])  # 5 px and 20 px
+    off = np.where(visibility[..., None] > 0.5, [3.0, 4.0], [9.0, 12.0])  # 5 px and 15 px
     mine = Predictions(np.full((30, 21, 3), np.nan), uv=uv + off)
     benchmark = Benchmark("hint_newdays", truths, table="hint")
     judged = judge(benchmark, "mine", mine)
