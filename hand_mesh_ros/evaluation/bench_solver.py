@@ -39,7 +39,7 @@ from hand_mesh_ros.hand.observations import (
 )
 from hand_mesh_ros.hand.residuals import LIMIT_SIGMA, Residuals, residuals
 from hand_mesh_ros.hand.solver import WARM, Fit, Fits, SolverOptions, fit, fit_batch, solve
-from hand_mesh_ros.hand.starts import start_from_points, start_from_view
+from hand_mesh_ros.hand.starts import rest_wrist, start_from_points, start_from_view
 from hand_mesh_ros.types import Camera
 
 Array = NDArray[np.float64]
@@ -49,6 +49,8 @@ _CENTRE = np.array([0.1, -0.2, 0.4])
 _PIXELS = 2.0
 # One sigma, m, of the relative landmarks that a single view comes with.
 _RELATIVE = 0.006
+# One sigma of the size of hands whose scale is solved for.
+_SCALE_SIGMA = 0.15
 # Radii of the ellipsoids that hold 68 % and 95 % of a 3D Gaussian, in sigmas.
 _RADIUS = {"68": 1.8724, "95": 2.7955}
 _BATCH = 64
@@ -77,6 +79,7 @@ def bench_solver(hands: int, progress: Progress, gpu: bool = False) -> dict[str,
     report |= _honesty(model, hands, outliers=0.0, suffix="")
     progress(2, total, "covariance with outliers")
     report |= _honesty(model, hands // 4, outliers=0.1, suffix="_outliers")
+    report |= _scale(model, hands // 4)
     progress(3, total, "speed of one hand")
     report |= _speed_of_one(model)
     progress(4, total, "speed of a batch")
@@ -128,8 +131,13 @@ def _case(
     views: int,
     outliers: float = 0.0,
     known_shape: bool = False,
+    scale: float | None = None,
 ) -> _Case:
+    """A hand in some views; ``scale``: of that size, which is to be solved for."""
     truth = draw_hand(rng, model)
+    if scale is not None:
+        truth[TRANSL] += (1 - scale) * rest_wrist(model, truth[BETAS])
+        truth = np.append(truth, scale)
     points = landmarks_and_jacobian(model, truth[None])[0][0]
     seen = []
     for camera in cameras(views):
@@ -140,15 +148,18 @@ def _case(
     prior = default_prior(model)
     if known_shape:
         prior = prior.with_shape(truth[BETAS], 0.02**2 * np.eye(10))
+    begin_as = prior.mean
+    if scale is not None:
+        prior = prior.with_scale(1.0, _SCALE_SIGMA)
     relative: tuple[Relative3D, ...] = ()
     if views == 1:
         guess = points - points.mean(0) + rng.normal(0, _RELATIVE, points.shape)
         relative = (Relative3D(guess, np.full(21, _RELATIVE)),)
-        start = start_from_view(model, seen[0].camera, seen[0].uv, guess, prior.mean)
+        start = start_from_view(model, seen[0].camera, seen[0].uv, guess, begin_as)
     else:
         uv, sigma = np.stack([v.uv for v in seen]), np.stack([v.noise for v in seen])
         rough = triangulate([v.camera for v in seen], uv, sigma)
-        start = start_from_points(model, rough, prior.mean)
+        start = start_from_points(model, rough, begin_as)
     return _Case(truth, Observation(tuple(seen), relative=relative), prior, start)
 
 
@@ -206,6 +217,23 @@ def _honesty(model: HandModel, hands: int, outliers: float, suffix: str) -> dict
     out[f"nees{suffix}"] = round(float(values.mean() / 3), 3)
     out[f"covariance_hands{suffix}"] = sum(len(v) for v in every)
     return out
+
+
+def _scale(model: HandModel, count: int) -> dict[str, float]:
+    """A known hand of unknown size in four views: the scale's error, and how honest its sigma is.
+
+    Scales are drawn from the prior they are solved with, 15 % wide.
+    """
+    rng = np.random.default_rng(5)
+    scales = rng.normal(1, _SCALE_SIGMA, count)
+    cases = [_case(rng, model, 4, known_shape=True, scale=float(s)) for s in scales]
+    fits = [f for f, _ in _solved(model, cases)]
+    error = np.concatenate([np.asarray(f.scale) for f in fits]) - scales
+    sigma = np.sqrt(np.concatenate([np.asarray(f.scale_variance) for f in fits]))
+    return {
+        "scale_percent_4view": round(100 * float(np.median(np.abs(error / scales))), 3),
+        "scale_coverage_68": round(float((np.abs(error) < 0.9945 * sigma).mean()), 4),
+    }
 
 
 def _speed_of_one(model: HandModel) -> dict[str, float]:

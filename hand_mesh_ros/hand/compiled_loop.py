@@ -131,7 +131,7 @@ def _far_scale(place: Place, cutoff: float) -> float:
 
 @njit(inline="never", error_model="numpy")
 def _stepped(x: Array, step: Array, out: Array) -> None:
-    """Fill out (1, P) with x - step, the root rotation inside the ball of radius pi."""
+    """Fill out (1, P) with x - step; see `descent._stepped`."""
     square = 0.0
     for i in range(x.shape[1]):
         out[0, i] = x[0, i] - step[0, i]
@@ -141,6 +141,8 @@ def _stepped(x: Array, step: Array, out: Array) -> None:
     if angle > math.pi:
         for i in range(3):
             out[0, i] *= 1 - 2 * math.pi / angle
+    if x.shape[1] > 61:
+        out[0, 61] = max(out[0, 61], 0.5 * x[0, 61])
 
 
 _CAMERA, _TOLD, _PRIOR = (4, 3, 4, 3, 3, 2, 2), (4, 5, 3, 3, 4, 5, 4, 3), (2, 3, 1, 1, 0)

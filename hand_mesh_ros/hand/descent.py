@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.arrays import AnyArray, like, namespace, solve_spd
 from hand_mesh_ros.hand import compiled
-from hand_mesh_ros.hand.kinematics import GLOBAL_ORIENT, NUM_PARAMS, compiled_model
+from hand_mesh_ros.hand.kinematics import GLOBAL_ORIENT, NUM_PARAMS, SCALE, compiled_model
 from hand_mesh_ros.hand.landmarks import offsets_of
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import Problem
@@ -31,7 +31,7 @@ from hand_mesh_ros.hand.residuals import (
 Array = NDArray[np.float64]
 
 _FIRST_DAMPING, _LAST_DAMPING = 1e-3, 1e6
-_DIAGONAL = np.arange(NUM_PARAMS)
+_DIAGONAL = np.arange(NUM_PARAMS + 1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ WARM = SolverOptions(max_iterations=10, tolerance=1e-3, far_start=False)
 class Found(NamedTuple):
     """Where the iteration ended, and what is known of that place already."""
 
-    params: AnyArray  # (B, 61)
+    params: AnyArray  # (B, P), P = 61 or, with scale, 62
     converged: AnyArray  # (B,)
     iterations: int
     here: Residuals | None = None
@@ -67,7 +67,7 @@ class Found(NamedTuple):
 def descend(
     model: HandModel, problem: Problem, starts: AnyArray, options: SolverOptions
 ) -> Found:
-    """Go down from starts (B, 61); NumPy or torch."""
+    """Go down from starts (B, P); NumPy or torch."""
     kernels = compiled.kernels(starts)
     found = None if kernels is None else _compiled_loop(kernels, model, problem, starts, options)
     return _loop(model, problem, starts, options) if found is None else found
@@ -142,7 +142,7 @@ class _State:
         return bool(namespace(self._converged).all(self._converged))
 
     def step(self) -> AnyArray:
-        """The next step (B, 61) of those who still need one."""
+        """The next step (B, P) of those who still need one."""
         step, gain = _step(self._normal, self._damping)
         enough = self._options.tolerance * (1 + self._normal.cost)
         self._converged = self._converged | (self._tight() & (gain <= enough))
@@ -160,7 +160,7 @@ class _State:
         scale, cutoff, damping, tight = self._scale, self._cutoff, self._damping, self._tight()
         xp = namespace(scale)
         one = xp.ones_like(scale)
-        trial = residuals(self._model, problem, _wrapped(self._here.params + step))
+        trial = residuals(self._model, problem, _stepped(self._here.params, step))
         there = normal_equations(problem, trial, cutoff, scale)
         decrease = self._normal.cost - there.cost
         enough = options.tolerance * (1 + self._normal.cost)
@@ -293,29 +293,38 @@ def inliers(here: Residuals, cutoff: float) -> tuple[AnyArray, AnyArray]:
 
 
 def _step(normal: Normal, damping: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """The damped step (B, 61), and the decrease of the cost (B,) that it promises.
+    """The damped step (B, P), and the decrease of the cost (B,) that it promises.
 
     Solved in double precision, after scaling the unknowns alike.
     """
     xp = namespace(damping)
     H, scale = scaled(normal.H)
-    H[:, _DIAGONAL, _DIAGONAL] += damping[:, None]
+    diagonal = _DIAGONAL[: H.shape[1]]
+    H[:, diagonal, diagonal] += damping[:, None]
     step = -scale * xp.astype(solve_spd(H, xp.astype(scale * normal.g, xp.float64)), scale.dtype)
     return step, -0.5 * xp.sum(step * normal.g, axis=-1)
 
 
 def scaled(H: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """H (B, 61, 61) in double precision with its unknowns scaled to ones, and the scale (B, 61)."""
+    """H (B, P, P) in double precision with its unknowns scaled to ones, and the scale (B, P)."""
     xp = namespace(H)
     scale = 1 / xp.sqrt(xp.linalg.diagonal(H))
     return xp.astype(H * scale[:, :, None] * scale[:, None, :], xp.float64), scale
 
 
-def _wrapped(params: AnyArray) -> AnyArray:
-    """Keep the root rotation inside the ball of radius pi, away from the 2 pi singularity."""
-    xp = namespace(params)
+def _stepped(before: AnyArray, step: AnyArray) -> AnyArray:
+    """Parameters (B, P) after a step that keeps them where they mean a hand.
+
+    The root rotation stays inside the ball of radius pi, away from the 2 pi singularity; a scale
+    at most halves, so that it stays positive.
+    """
+    xp = namespace(before)
+    params = before + step
     omega = params[:, GLOBAL_ORIENT]
     angle = xp.sqrt(xp.sum(omega * omega, axis=-1))[:, None]
     safe = xp.maximum(angle, 0 * angle + 1e-12)
     omega = xp.where(angle > np.pi, omega * (1 - 2 * np.pi / safe), omega)
-    return xp.concat([omega, params[:, 3:]], axis=1)
+    parts = [omega, params[:, 3:SCALE]]
+    if params.shape[1] > NUM_PARAMS:
+        parts.append(xp.maximum(params[:, SCALE:], before[:, SCALE:] / 2))
+    return xp.concat(parts, axis=1)

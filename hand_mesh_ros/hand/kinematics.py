@@ -145,6 +145,7 @@ class Points(NamedTuple):
     jacobian: AnyArray  # (B, 21, 3, P)
     shift: AnyArray  # (B, 21, 3) from the joints, or None
     turn: AnyArray  # (B, 16, 3, 3) world rotation vectors by each joint's numbers
+    scale: AnyArray  # (B,), or None where it is not among the parameters
 
     def joints(self) -> tuple[AnyArray, AnyArray]:
         """The joints themselves and their Jacobian, without the shift."""
@@ -154,6 +155,8 @@ class Points(NamedTuple):
         moved = like(_MOVED_BY.T[BONE_OF_POINT], self.points)
         jacobian = xp.asarray(self.jacobian, copy=True)
         jacobian[..., POSE] -= _turned(moved[..., None] * self.shift[:, :, None], self.turn)
+        if self.scale is not None:
+            jacobian[..., SCALE] -= self.shift / self.scale[:, None, None]
         return self.points - self.shift, jacobian
 
 
@@ -201,7 +204,7 @@ def points_and_jacobian(
         parts = [scale[..., None] * by_pose, scale[..., None] * by_shape, by_transl]
         jacobian = xp.concat([*parts, points[..., None]], axis=-1)
         shift = None if shift is None else shift * scale
-    return Points(_place(points, params), jacobian, shift, turn)
+    return Points(_place(points, params), jacobian, shift, turn, _scale(params))
 
 
 def compiled_model(
@@ -224,7 +227,7 @@ def _compiled_points(
         *compiled.contiguous(params), *compiled_model(model, params, offsets),
         points, jacobian, shift, turn,
     )  # fmt: skip
-    return Points(points, jacobian, None if offsets is None else shift, turn)
+    return Points(points, jacobian, None if offsets is None else shift, turn, _scale(params))
 
 
 def _turns(chain: _Chain) -> AnyArray:
@@ -428,6 +431,10 @@ def _place(points: AnyArray, params: AnyArray) -> AnyArray:
     if params.shape[1] > NUM_PARAMS:
         points = params[:, SCALE, None, None] * points
     return points + params[:, None, TRANSL]
+
+
+def _scale(params: AnyArray) -> AnyArray:
+    return params[:, SCALE] if params.shape[1] > NUM_PARAMS else None
 
 
 def _checked(params: AnyArray) -> AnyArray:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.arrays import AnyArray, like
 from hand_mesh_ros.geometry.projection import CameraArrays, stack_cameras
-from hand_mesh_ros.hand.kinematics import BETAS, HAND_POSE, NUM_PARAMS
+from hand_mesh_ros.hand.kinematics import BETAS, HAND_POSE, NUM_PARAMS, SCALE
 from hand_mesh_ros.hand.limits import pose_limits, pose_prior
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.types import Camera
@@ -85,7 +85,10 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Gaussian on the 61 parameters: ``mean`` (61,), ``precision`` (61, 61) inverse covariance."""
+    """Gaussian on the P unknowns: ``mean`` (P,), ``precision`` (P, P) inverse covariance.
+
+    P is 61; or 62 where the hand's scale is unknown too (`with_scale`).
+    """
 
     mean: Array
     precision: Array
@@ -98,16 +101,32 @@ class Prior:
         precision[BETAS, BETAS] = np.linalg.inv(covariance)
         return Prior(mean, precision)
 
+    def with_scale(self, mean: float, sigma: float) -> Prior:
+        """The same prior of a hand whose scale is an unknown as well, its last: P is 62.
+
+        ``mean`` and ``sigma`` are those of the factor itself, in ``points = scale * hand +
+        transl``, not of its logarithm: so the unknowns are the kinematics' parameters, and what
+        was measured in 3D depends on them linearly. The solver keeps it positive. Size is also
+        what betas are about: only a known shape (`with_shape`) leaves all of it to the scale.
+        Raises ``ValueError`` unless both are positive.
+        """
+        if not (0 < mean < np.inf and 0 < sigma < np.inf):
+            raise ValueError(f"scale {mean} with sigma {sigma}: both must be positive and finite")
+        precision = np.zeros((NUM_PARAMS + 1, NUM_PARAMS + 1))
+        precision[:SCALE, :SCALE] = self.precision[:SCALE, :SCALE]
+        precision[SCALE, SCALE] = 1 / sigma**2
+        return Prior(np.append(self.mean[:SCALE], mean), precision)
+
     def loosened(self, part: slice, factor: float) -> Prior:
         """The same prior with sigmas of some of the parameters ``factor`` times as wide."""
-        scale = np.ones(NUM_PARAMS)
-        scale[part] = 1 / factor
-        return Prior(self.mean, self.precision * scale * scale[:, None])
+        tighter = np.ones(len(self.mean))
+        tighter[part] = 1 / factor
+        return Prior(self.mean, self.precision * tighter * tighter[:, None])
 
     def times(self, part: slice, mean: Array, sigma: Array) -> Prior:
         """The product with an independent diagonal Gaussian on some of the parameters."""
         precision = self.precision.copy()
-        index = np.arange(NUM_PARAMS)[part]
+        index = np.arange(len(self.mean))[part]
         before = precision[index][:, index] @ self.mean[index]
         precision[index, index] += 1 / np.square(sigma)
         combined = self.mean.copy()
@@ -145,8 +164,8 @@ class Problem(NamedTuple):
     points_whiten: AnyArray  # (B, 21, 3, 3)
     relative: AnyArray  # (B, M, 21, 3)
     relative_weight: AnyArray  # (B, M, 21)
-    prior_mean: AnyArray  # (B, 61)
-    prior_precision: AnyArray  # (B, 61, 61)
+    prior_mean: AnyArray  # (B, P), P = 61 or, with scale, 62
+    prior_precision: AnyArray  # (B, P, P)
     lower: AnyArray  # (45,)
     upper: AnyArray  # (45,)
 
@@ -173,7 +192,12 @@ class Problem(NamedTuple):
 
 
 def pack(model: HandModel, observations: Sequence[Observation], priors: Sequence[Prior]) -> Problem:
-    """Observations of B hands of one side as NumPy arrays."""
+    """Observations of B hands of one side as NumPy arrays.
+
+    Raises ``ValueError`` if only some of the priors are `Prior.with_scale`.
+    """
+    if len({len(p.mean) for p in priors}) > 1:
+        raise ValueError("scale is unknown of some hands only: solve them apart, or `with_scale`")
     lower, upper = pose_limits(model.side)
     views = max((len(o.views) for o in observations), default=0)
     sets = max((len(o.relative) for o in observations), default=0)

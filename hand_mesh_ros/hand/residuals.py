@@ -2,7 +2,7 @@
 
 Everything observed acts on the 21 landmarks. So the residuals are first gathered at each landmark,
 as a 3x3 information matrix and a 3-vector, over all views, depths and points; only then the chain
-rule takes them to the 61 parameters. The cost does not grow with the number of views.
+rule takes them to the parameters. The cost does not grow with the number of views.
 
 A point of D whitened residuals r weighs as an inlier of a mixture with a flat outlier class,
 
@@ -44,7 +44,7 @@ class Whitened(NamedTuple):
 
 
 class Residuals(NamedTuple):
-    """Everything at one set of parameters (B, 61)."""
+    """Everything at one set of parameters (B, P), P = 61 or, with scale, 62."""
 
     params: AnyArray
     landmarks: Points
@@ -54,7 +54,7 @@ class Residuals(NamedTuple):
 
 
 class Normal(NamedTuple):
-    """Normal equations: H (B, 61, 61), g (B, 61), and the cost (B,)."""
+    """Normal equations: H (B, P, P), g (B, P), and the cost (B,)."""
 
     H: AnyArray
     g: AnyArray
@@ -245,7 +245,7 @@ def _relative(
     precision = precision * weight
     mean = _mean(r.relative, precision)
     force = precision[..., None] * (r.relative - mean[:, :, None])
-    # (B, M, 21) @ (B, 21, 3 * 61): the weighted sum of the landmarks' Jacobians, a set each.
+    # (B, M, 21) @ (B, 21, 3 * P): the weighted sum of the landmarks' Jacobians, a set each.
     a = precision @ xp.reshape(r.landmarks.jacobian, (batch, 21, -1))
     a = xp.reshape(a, (batch, sets, 3, -1))
     norm = xp.sum(precision, axis=-1)

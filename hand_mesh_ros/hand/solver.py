@@ -1,7 +1,9 @@
 """From observations to MANO parameters: batched, damped Gauss-Newton with an analytic Jacobian.
 
-The unknowns are ``[global_orient 3, hand_pose 45, betas 10, transl 3]``. `residuals` defines what
-is minimised, `descent` is how. The inverse of the final normal matrix is the posterior covariance
+The unknowns are ``[global_orient 3, hand_pose 45, betas 10, transl 3]`` and, where the priors ask
+for it (`Prior.with_scale`), ``scale``: P = 61 or 62, in the order and with the meaning of
+`kinematics`, in which ``points = scale * hand + transl``. `residuals` defines what is minimised,
+`descent` is how. The inverse of the final normal matrix is the posterior covariance
 (Laplace's approximation); joints and wrist get theirs by ``J Sigma J^T``.
 """
 
@@ -32,6 +34,7 @@ from hand_mesh_ros.hand.descent import (
 from hand_mesh_ros.hand.kinematics import (
     BETAS,
     NUM_PARAMS,
+    SCALE,
     joints_and_jacobian,
 )
 from hand_mesh_ros.hand.model import HandModel
@@ -51,15 +54,38 @@ Array = NDArray[np.float64]
 PLAUSIBLE_BETAS = 5.0
 
 
+class _Scaled:
+    """What a solution says of the hand's scale."""
+
+    params: AnyArray
+    covariance: AnyArray
+
+    @property
+    def scale(self) -> AnyArray:
+        """(B,), or a hand's number; 1 where it was not solved for."""
+        if self.params.shape[-1] > NUM_PARAMS:
+            return self.params[..., SCALE]
+        return namespace(self.params).ones_like(self.params[..., 0])
+
+    @property
+    def scale_variance(self) -> AnyArray:
+        """(B,), or a hand's number; 0 where it was not solved for."""
+        if self.params.shape[-1] > NUM_PARAMS:
+            return self.covariance[..., SCALE, SCALE]
+        return namespace(self.params).zeros_like(self.params[..., 0])
+
+
 @dataclass(frozen=True, eq=False)
-class Fits:
+class Fits(_Scaled):
     """B solved hands; NumPy or torch as the problem was.
 
-    ``params`` (B, 61); ``covariance`` (B, 61, 61); ``joints`` (B, 21, 3) in OpenPose order with
-    ``joint_covariance`` (B, 21, 3, 3); ``wrist_covariance`` (B, 6, 6) position then rotation about
-    fixed axes; ``residual_px`` (B, V, 21) distances of the landmarks from what was seen, NaN where
-    nothing was; ``chi2`` (B,) squared whitened residuals of the inliers and ``dof`` (B,) their
-    number; ``converged`` and ``plausible`` (B,): a hand that is not both must not be believed.
+    ``params`` (B, P); ``covariance`` (B, P, P), P = 61 or, with scale as the last, 62, so that
+    the slices of the others are the same with it and without; ``joints`` (B, 21, 3) in OpenPose
+    order with ``joint_covariance`` (B, 21, 3, 3); ``wrist_covariance`` (B, 6, 6) position then
+    rotation about fixed axes; ``residual_px`` (B, V, 21) distances of the landmarks from what was
+    seen, NaN where nothing was; ``chi2`` (B,) squared whitened residuals of the inliers and ``dof``
+    (B,) their number; ``converged`` and ``plausible`` (B,): a hand that is not both must not be
+    believed.
     """
 
     params: AnyArray
@@ -85,7 +111,7 @@ class Fits:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(_Scaled):
     """One solved hand: the fields of `Fits` without their first axis, NumPy."""
 
     params: Array
@@ -111,7 +137,8 @@ def fit(
 ) -> Fit:
     """Fit one hand in NumPy. ``start`` (61,) must be near enough for Gauss-Newton.
 
-    Raises ``ValueError`` if the start is not 61 finite numbers.
+    Where the scale is unknown it begins at its prior's mean, or at the start's 62nd number.
+    Raises ``ValueError`` if the start is not 61 or 62 finite numbers.
     """
     return solve(model, pack(model, [observation], [prior]), start[None], options)[0]
 
@@ -124,7 +151,7 @@ def fit_batch(
     options: SolverOptions | None = None,
     reference: AnyArray | None = None,
 ) -> Fits:
-    """Fit B hands of one side at once; ``starts`` (B, 61).
+    """Fit B hands of one side at once; ``starts`` (B, 61), or (B, 62) with scales.
 
     ``reference``: an array of the kind to compute with, for instance a float32 torch tensor on a
     GPU; None for NumPy.
@@ -138,13 +165,18 @@ def fit_batch(
 def solve(
     model: HandModel, problem: Problem, starts: AnyArray, options: SolverOptions | None = None
 ) -> Fits:
-    """Fit B packed hands from ``starts`` (B, 61); see `fit_batch`."""
+    """Fit B packed hands; see `fit_batch`."""
     options = options or SolverOptions()
     xp = namespace(starts)
-    if starts.ndim != 2 or starts.shape[1] != NUM_PARAMS:
-        raise ValueError(f"starts have shape {tuple(starts.shape)}, expected (B, {NUM_PARAMS})")
+    size = problem.prior_mean.shape[1]
+    if starts.ndim == 2 and NUM_PARAMS == starts.shape[1] < size:
+        starts = xp.concat([starts, problem.prior_mean[:, SCALE:]], axis=1)
+    if starts.ndim != 2 or starts.shape[1] != size:
+        raise ValueError(f"starts have shape {tuple(starts.shape)}, expected (B, {size})")
     if not bool(xp.all(xp.isfinite(starts))):
         raise ValueError("starts are not finite")
+    if size > NUM_PARAMS and not bool(xp.all(starts[:, SCALE] > 0)):
+        raise ValueError("the scales to start from are not positive")
     found = descend(model, problem, starts, options)
     one = xp.ones_like(starts[:, 0])
     here = found.here or residuals(model, problem, found.params)
@@ -153,7 +185,7 @@ def solve(
 
 
 def _covariance(normal: Normal) -> AnyArray:
-    """The inverses (B, 61, 61) of the normal matrices, by way of double precision."""
+    """The inverses (B, P, P) of the normal matrices, by way of double precision."""
     kernels = compiled.kernels(normal.H)
     if kernels is not None:
         inverse = np.empty_like(normal.H)

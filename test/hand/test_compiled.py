@@ -86,7 +86,11 @@ def covariances(rng: np.random.Generator, size: int, sigma: float) -> np.ndarray
 
 
 def drawn(
-    rng: np.random.Generator, model: HandModel, lenses: list[str], near: bool
+    rng: np.random.Generator,
+    model: HandModel,
+    lenses: list[str],
+    near: bool,
+    with_scale: bool = False,
 ) -> tuple[Observation, Prior, np.ndarray]:
     """A hand of which some mixture of everything was observed, and a start."""
     truth = draw_hand(rng, model)
@@ -115,11 +119,15 @@ def drawn(
         guess[rng.uniform(size=21) < 0.1] = np.nan
         sets.append(Relative3D(guess, rng.uniform(5e-3, 15e-3, 21)))
     # A prior whose unknowns depend on each other.
-    spread = np.eye(NUM_PARAMS) + 0.05 * rng.normal(size=(NUM_PARAMS, NUM_PARAMS))
     prior = default_prior(model)
+    if with_scale:
+        prior = prior.with_scale(0.9, 0.2)
+    spread = np.eye(len(prior.mean)) + 0.05 * rng.normal(size=prior.precision.shape)
     prior = Prior(prior.mean, spread.T @ prior.precision @ spread)
     start = truth + rng.normal(0, 0.03 if near else 0.15, NUM_PARAMS)
     start[58:] = truth[58:] + rng.normal(0, 0.01 if near else 0.05, 3)
+    if with_scale:
+        start = np.append(start, 1.1)
     return Observation(tuple(views), known, tuple(sets)), prior, start
 
 
@@ -128,10 +136,10 @@ def several(
 ) -> tuple[HandModel, list[Observation], list[Prior], np.ndarray]:
     rng = np.random.default_rng(seed)
     model = MODELS[rng.integers(len(MODELS))]
-    hands = []
+    hands, with_scale = [], bool(rng.integers(2))
     for _ in range(rng.integers(1, 4)):
         lenses = [str(name) for name in rng.choice(list(LENSES), rng.integers(4))]
-        hands.append(drawn(rng, model, lenses, near))
+        hands.append(drawn(rng, model, lenses, near, with_scale))
     observations, priors, starts = zip(*hands, strict=True)
     return model, list(observations), list(priors), np.stack(starts)
 
