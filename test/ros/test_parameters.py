@@ -187,6 +187,13 @@ def test_settings_of_a_cell(ros_node: Callable[..., Any]) -> None:
     assert settings.output_frame == "world"
 
 
+def test_the_readme_has_the_tables() -> None:
+    readme = (CONFIG[0].parents[1] / "README.md").read_text()
+    assert as_markdown(NODE_SPECS) in readme
+    for row in as_markdown(camera_specs("<name>")).splitlines():
+        assert row in readme
+
+
 def test_the_table_for_people_has_every_parameter() -> None:
     table = as_markdown(ALL_SPECS)
     assert all(f"| `{spec.name}` |" in table for spec in ALL_SPECS)
