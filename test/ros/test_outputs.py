@@ -29,7 +29,9 @@ from hand_mesh_ros.ros.images import decode_image, nanoseconds
 from hand_mesh_ros.ros.settings import LiveSettings
 from hand_mesh_ros.types import SIDES, Camera, Frame, FrameSet
 
-LIVE = LiveSettings("", True, True, 0.6, 0.4, calibration_frames=60, calibration_timeout=60.0)
+LIVE = LiveSettings(
+    "", True, True, 0.6, 0.4, calibration_frames=60, calibration_timeout=60.0,
+    cell_sets=600, cell_timeout=90.0)  # fmt: skip
 CAMERAS = ("front", "left", "top")
 COSTLY = {
     "mesh": (HandMesh, builders, "fill_hand_mesh"),
