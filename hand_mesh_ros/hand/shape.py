@@ -10,17 +10,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.geometry.rotations import left_jacobian
 from hand_mesh_ros.hand.kinematics import (
     BETAS,
-    GLOBAL_ORIENT,
     HAND_POSE,
     NUM_PARAMS,
     joints_and_jacobian,
@@ -29,7 +27,6 @@ from hand_mesh_ros.hand.landmarks import marked_at
 from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import Prior
-from hand_mesh_ros.hand.solver import Fit
 
 Array = NDArray[np.float64]
 
@@ -42,6 +39,7 @@ POSE_FREEDOM: Final = 4.0
 The prior is as tight as it is because it has to make up for landmarks that lie elsewhere than on
 the average hand; once their places are known, it would only keep the fit from what was seen.
 """
+_NUMBERS: Final = 10 + 3 * 21  # of a person: betas and offsets
 # One sigma of betas that are held: a few hundredths of a micrometre of a bone.
 _HELD = 1e-4
 
@@ -53,7 +51,9 @@ class HandShape:
     ``hands`` were seen, which tell as much as ``effective`` hands whose errors are independent;
     ``landmarks`` names the network that saw them, ``date`` the day (ISO 8601). ``offsets``
     (21, 3), m, is where it marks this person's landmarks, as in `LandmarkModel`, each known to
-    ``offsets_sigma`` (21, 3); None: where it usually does. ``noise`` (21,) is how many times the
+    ``offsets_sigma`` (21, 3); None: where it usually does. ``correlation`` (73, 73) is that of the
+    errors of betas and, row by row, offsets; None (an older file): the offsets' errors are taken
+    for independent, which makes the hand a little wider. ``noise`` (21,) is how many times the
     sigmas that the network's observer tells its landmarks really have, ``residual`` the median
     distance of the landmarks from a fit with it, in these sigmas; NaN where nobody measured it.
     """
@@ -67,8 +67,24 @@ class HandShape:
     date: str
     offsets: Array | None = None
     offsets_sigma: Array | None = None
+    correlation: Array | None = None
     noise: Array = field(default_factory=lambda: np.ones(21))
     residual: float = float("nan")
+
+    def uncertainty(self) -> Array:
+        """Covariance of what is known of the person: of betas (10, 10), or (73, 73) with offsets.
+
+        Betas first, then x, y, z of each landmark's offset, m. A longer bone and a landmark
+        further out look alike, so the two err together.
+        """
+        if self.offsets_sigma is None:
+            return self.covariance
+        sigma = np.append(np.sqrt(np.diag(self.covariance)), self.offsets_sigma)
+        if self.correlation is not None:
+            return self.correlation * sigma * sigma[:, None]
+        independent = np.diag(sigma**2)
+        independent[: len(self.betas), : len(self.betas)] = self.covariance
+        return independent
 
     def held(self, prior: Prior) -> Prior:
         """The prior with betas that stay as they are, so that bones keep their lengths.
@@ -101,9 +117,13 @@ class HandShape:
         if self.offsets is not None and self.offsets_sigma is not None:
             content["offsets_mm"] = np.round(1e3 * self.offsets, 3).tolist()
             content["offsets_sigma_mm"] = np.round(1e3 * self.offsets_sigma, 3).tolist()
+            if self.correlation is not None:
+                below = [row[:i] for i, row in enumerate(np.round(self.correlation, 5).tolist())]
+                content["correlation_below_diagonal"] = below
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_text(json.dumps(content, indent=1) + "\n")
+        lines = (f" {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+        scratch.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         os.replace(scratch, path)
 
 
@@ -167,6 +187,7 @@ def _parsed(content: Mapping[str, Any]) -> HandShape:
         date=str(content["date"]),
         offsets=offsets,
         offsets_sigma=sigma,
+        correlation=_correlation(content),
         noise=noise,
         residual=float("nan") if residual is None else float(residual),
     )
@@ -180,6 +201,20 @@ def _millimetres(content: Mapping[str, Any], name: str) -> Array | None:
     if values.shape != (21, 3) or not np.isfinite(values).all():
         raise ValueError(f"{name} must be 21 rows of three finite numbers")
     return values
+
+
+def _correlation(content: Mapping[str, Any]) -> Array | None:
+    if "correlation_below_diagonal" not in content:
+        return None
+    rows = content["correlation_below_diagonal"]
+    if [len(row) for row in rows] != list(range(_NUMBERS)):
+        raise ValueError(f"the correlation must be {_NUMBERS} rows of 0, 1, 2... numbers")
+    below = np.zeros((_NUMBERS, _NUMBERS))
+    below[np.tril_indices(_NUMBERS, -1)] = np.concatenate(rows)
+    correlation = below + below.T + np.eye(_NUMBERS)
+    if not (np.isfinite(correlation).all() and np.linalg.eigvalsh(correlation).min() > 0):
+        raise ValueError("the correlation is not positive definite")
+    return correlation
 
 
 def bone_lengths(model: HandModel, betas: Array, covariance: Array) -> tuple[Array, Array]:
@@ -202,31 +237,3 @@ def palm_length(model: HandModel, betas: Array, covariance: Array) -> tuple[floa
     """Distance from wrist to middle knuckle and its sigma, m."""
     lengths, sigmas = bone_lengths(model, betas, covariance)
     return float(lengths[8]), float(sigmas[8])
-
-
-def with_shape_uncertainty(model: HandModel, held: Fit, covariance: Array) -> Fit:
-    """A fit with held betas, and covariances that know that betas are only known so well.
-
-    Betas err by ``covariance`` (10, 10), and the other parameters follow: x = x(betas) with the
-    slope G = cov(x, betas) cov(betas)^-1 ("consider" covariance; Bierman 1977, ch. VIII). In one
-    view this is how an error of the size becomes one of the distance.
-    """
-    before = held.covariance[BETAS, BETAS]
-    slope = np.linalg.solve(before, held.covariance[BETAS]).T  # (61, 10); identity at betas
-    joints_slope, wrist_slope = _slopes(model, held.params, slope)
-    more = covariance - before
-    return replace(
-        held,
-        covariance=held.covariance + slope @ more @ slope.T,
-        joint_covariance=held.joint_covariance
-        + joints_slope @ more @ np.swapaxes(joints_slope, -1, -2),
-        wrist_covariance=held.wrist_covariance + wrist_slope @ more @ wrist_slope.T,
-    )
-
-
-def _slopes(model: HandModel, params: Array, slope: Array) -> tuple[Array, Array]:
-    """How joints (21, 3, 10) and wrist pose (6, 10) follow betas."""
-    jacobian = joints_and_jacobian(model, params[None])[1][0]
-    joints = jacobian @ slope
-    turn = left_jacobian(params[GLOBAL_ORIENT]) @ slope[GLOBAL_ORIENT]
-    return joints, np.concatenate([joints[0], turn])

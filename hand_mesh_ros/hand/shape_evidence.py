@@ -19,11 +19,17 @@ from hand_mesh_ros.hand.layout import NUM_JOINTS, PARENTS
 from hand_mesh_ros.hand.mirror import mirror_points
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.observations import Problem
-from hand_mesh_ros.hand.residuals import residuals
+from hand_mesh_ros.hand.residuals import (
+    Normal,
+    Residuals,
+    normal_equations,
+    residuals,
+)
 from hand_mesh_ros.hand.solver import Fits
 
 Array = NDArray[np.float64]
 
+_BETAS = BETAS.stop - BETAS.start
 _OWN = np.setdiff1d(np.arange(NUM_PARAMS), np.arange(NUM_PARAMS)[BETAS])
 
 
@@ -76,55 +82,75 @@ def evidence(
     ``offsets`` (21, 3) of the model's landmarks are what they are linearised at; None: only betas
     are asked for.
     """
-    normal = np.linalg.inv(fits.covariance)
     params = np.asarray(fits.params)
     here = residuals(model, problem, params)
-    J = np.asarray(here.landmarks.jacobian)
-    batch = len(params)
-    information, pull = np.zeros((batch, 21, 3, 3)), np.zeros((batch, 21, 3))
-    square, freedom = (np.zeros((batch, 0, 21)) for _ in range(2))
-    for part in here.absolute:
-        size = part.residual.shape[-1]
-        r = np.reshape(part.residual, (batch, -1, 21, size))
-        D = np.reshape(part.jacobian, (batch, -1, 21, size, 3))
-        length = (r * r).sum(-1)
-        weight = np.reshape(part.seen, length.shape) / (
-            1 + np.exp(np.clip((length - cutoff**2) / 2, -40, 40))
-        )
-        weighted = weight[..., None, None] * np.swapaxes(D, -1, -2)
-        information += (weighted @ D).sum(1)
-        pull += (weighted @ r[..., None]).sum(1)[..., 0]
-        if size == 2:
-            explained = _explained(D, J, np.asarray(fits.covariance))
-            seen = np.reshape(part.seen, length.shape) > 0
-            square = np.where(seen, length, np.nan)
-            freedom = np.maximum(2 - explained, 0.1)
-    prior = problem.prior_mean[:, BETAS]
-    held = normal[:, BETAS, BETAS] - prior_precision
-    gradient = -((params[:, BETAS] - prior) @ prior_precision)  # of what was seen: at rest with it
-    shared, across, now = held, normal[:, _OWN, BETAS], params[:, BETAS]
+    normal = normal_equations(problem, here, *_as_fitted(params, cutoff))
     if offsets is not None:
-        turns = bone_rotations(params)
-        if model.side == "left":
-            turns = mirror_points(turns)
-        each_by_own = np.zeros((batch, 21, 3, 21, 3))
-        index = np.arange(21)
-        each_by_own[:, index, :, index] = np.moveaxis(turns, 1, 0)
-        by_offsets = each_by_own.reshape(batch, 21, 3, 63)
-        told = (information @ by_offsets).reshape(batch, 63, 63)
-        each = np.swapaxes(J.reshape(batch, 63, -1), -1, -2) @ told
-        square_block = np.swapaxes(by_offsets.reshape(batch, 63, 63), -1, -2) @ told
-        corner = each[:, BETAS]
-        shared = np.block([[held, corner], [np.swapaxes(corner, -1, -2), square_block]])
-        across = np.concatenate([across, each[:, _OWN]], axis=-1)
-        by_landmark = (np.swapaxes(turns, -1, -2) @ pull[..., None]).reshape(batch, 63)
-        gradient = np.concatenate([gradient, by_landmark], axis=-1)
-        now = np.concatenate([now, np.tile(offsets.reshape(-1), (batch, 1))], axis=-1)
-    own = normal[:, _OWN[:, None], _OWN]
-    precision = shared - np.swapaxes(across, -1, -2) @ np.linalg.solve(own, across)
+        normal = normal_with_offsets(model, problem, here, cutoff)
+    shared = np.r_[BETAS, params.shape[1] : normal.H.shape[1]]
+    prior = problem.prior_mean[:, BETAS]
+    corner = normal.H[:, shared[:, None], shared]
+    corner[:, :_BETAS, :_BETAS] -= prior_precision
+    now, gradient = params[:, BETAS], normal.g[:, shared]
+    # Of what was seen: at rest with the prior.
+    gradient[:, :_BETAS] = -((now - prior) @ prior_precision)
+    if offsets is not None:
+        now = np.concatenate([now, np.tile(offsets.reshape(-1), (len(now), 1))], axis=-1)
+    own, across = normal.H[:, _OWN[:, None], _OWN], normal.H[:, _OWN[:, None], shared]
+    precision = corner - np.swapaxes(across, -1, -2) @ np.linalg.solve(own, across)
     precision = (precision + np.swapaxes(precision, -1, -2)) / 2
     best = (precision @ now[..., None])[..., 0] - gradient
-    return Evidence(precision, best), Scatter(square, freedom)
+    return Evidence(precision, best), _scatter(here, np.asarray(fits.covariance))
+
+
+def normal_with_offsets(
+    model: HandModel, problem: Problem, here: Residuals, cutoff: float
+) -> Normal:
+    """The normal equations of B fits with the landmarks' offsets as further unknowns. NumPy.
+
+    They are the last 63, x, y, z of each landmark, of which nothing is known before. ``here`` is
+    where the fits ended, ``cutoff`` their `SolverOptions`'.
+    """
+    params = np.asarray(here.params)
+    batch, size = params.shape
+    turns = bone_rotations(params)
+    if model.side == "left":
+        turns = mirror_points(turns)
+    if here.landmarks.scale is not None:
+        turns = turns * here.landmarks.scale[:, None, None, None]
+    by_offsets, index = np.zeros((batch, 21, 3, 21, 3)), np.arange(21)
+    by_offsets[:, index, :, index] = np.moveaxis(turns, 1, 0)
+    J = np.concatenate([here.landmarks.jacobian, by_offsets.reshape(batch, 21, 3, 63)], axis=-1)
+    more = np.zeros((batch, 63))
+    precision = np.zeros((batch, size + 63, size + 63))
+    precision[:, :size, :size] = problem.prior_precision
+    wider = problem._replace(
+        prior_mean=np.concatenate([problem.prior_mean, more], axis=1), prior_precision=precision
+    )
+    there = here._replace(
+        params=np.concatenate([params, more], axis=1),
+        landmarks=here.landmarks._replace(jacobian=J),
+    )
+    return normal_equations(wider, there, *_as_fitted(params, cutoff))
+
+
+def _as_fitted(params: Array, cutoff: float) -> tuple[Array, Array]:
+    """Cutoffs and factors on the sigmas (B,) with which a fit ends."""
+    return np.full(len(params), cutoff), np.ones(len(params))
+
+
+def _scatter(here: Residuals, covariance: Array) -> Scatter:
+    """Of the pixels that B fits with a covariance (B, P, P) were made to."""
+    J = np.asarray(here.landmarks.jacobian)
+    for part in here.absolute:
+        if part.residual.shape[-1] == 2:
+            square = (part.residual**2).sum(-1)
+            explained = _explained(np.asarray(part.jacobian), J, covariance)
+            return Scatter(
+                np.where(part.seen > 0, square, np.nan), np.maximum(2 - explained, 0.1)
+            )
+    none = np.zeros((len(J), 0, 21))
+    return Scatter(none, none)
 
 
 def bone_rotations(params: Array) -> Array:

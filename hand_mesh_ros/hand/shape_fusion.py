@@ -139,7 +139,8 @@ def calibrate_shape(
         leash = _LEASH
         if np.abs((numbers - before.numbers) * prior).max() < _STILL:
             break
-    spread = np.sqrt(np.diag(covariance))[_BETAS:]
+    sigma = np.sqrt(np.diag(covariance))
+    places = person.moved is not None
     return HandShape(
         model_id=models["right"].model_id,
         betas=person.betas,
@@ -148,8 +149,9 @@ def calibrate_shape(
         effective=effective,
         landmarks=landmarks,
         date=datetime.date.today().isoformat(),
-        offsets=None if person.moved is None else person.offsets,
-        offsets_sigma=None if person.moved is None else spread.reshape(21, 3),
+        offsets=person.offsets if places else None,
+        offsets_sigma=sigma[_BETAS:].reshape(21, 3) if places else None,
+        correlation=covariance / (sigma * sigma[:, None]) if places else None,
         noise=person.noise,
         residual=float(np.median(np.concatenate([look.residual for look in looks]))),
     )

@@ -22,10 +22,12 @@ from hand_mesh_ros.hand.observations import (
     Prior,
     Relative3D,
     default_prior,
+    pack,
 )
 from hand_mesh_ros.hand.robot_frames import wrist_frame
-from hand_mesh_ros.hand.shape import HandShape, with_shape_uncertainty
-from hand_mesh_ros.hand.solver import Fit, SolverOptions, fit, inflated
+from hand_mesh_ros.hand.shape import HandShape
+from hand_mesh_ros.hand.shape_error import with_shape_uncertainty
+from hand_mesh_ros.hand.solver import Fit, SolverOptions, inflated, solve
 from hand_mesh_ros.hand.starts import start_from_points, start_from_view
 from hand_mesh_ros.perception.estimate import HandViews
 from hand_mesh_ros.perception.shape_check import ShapeCheck
@@ -153,9 +155,10 @@ class LandmarkFit:
             return None
         seen = tuple(Landmarks2D(v.camera, v.uv, v.sigma, v.depth, v.depth_sigma) for v in views)
         observation = Observation(views=seen, relative=tuple(relative)).with_noise(person.noise)
-        best = fit(model, observation, prior, start, self.settings.options)
+        options, problem = self.settings.options, pack(model, [observation], [prior])
+        best = solve(model, problem, start[None], options)[0]
         if shape is not None:
-            best = with_shape_uncertainty(model, best, shape.covariance)
+            best = with_shape_uncertainty(model, best, shape, problem, options.cutoff)
         return model, best
 
     def _prior(self, hand: HandViews, model: HandModel) -> Prior:

@@ -67,9 +67,7 @@ def prior_of(model: HandModel, truth: np.ndarray, known_shape: bool) -> Prior:
     return prior.with_scale(1.0, SIGMA)
 
 
-def several(
-    count: int, seed: int, kind: str, known_shape: bool = True
-) -> tuple[np.ndarray, Fits]:
+def several(count: int, seed: int, kind: str, known_shape: bool = True) -> tuple[np.ndarray, Fits]:
     """Hands whose scale is drawn from its prior, and their fits from a start at its mean."""
     rng = np.random.default_rng(seed)
     truth = np.stack([scaled(rng, MODEL, rng.normal(1, SIGMA)) for _ in range(count)])

@@ -23,14 +23,14 @@ from hand_mesh_ros.hand.kinematics import (
 from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian, marked_at, offsets_of
 from hand_mesh_ros.hand.limits import pose_limits, pose_prior
 from hand_mesh_ros.hand.model import load_hand_model
-from hand_mesh_ros.hand.observations import Landmarks2D, Observation, default_prior
+from hand_mesh_ros.hand.observations import Landmarks2D, Observation, default_prior, pack
 from hand_mesh_ros.hand.shape import (
     HandShape,
     bone_lengths,
     load_shape,
     palm_length,
-    with_shape_uncertainty,
 )
+from hand_mesh_ros.hand.shape_error import with_shape_uncertainty
 from hand_mesh_ros.hand.shape_fusion import (
     Evidence,
     FusionSettings,
@@ -295,7 +295,8 @@ def test_held_betas_stay_and_their_error_reaches_the_distance() -> None:
         start = s.start.copy()
         start[BETAS] = believed
         held = fit(model, s.observation, prior, start)
-        honest = with_shape_uncertainty(model, held, covariance)
+        problem = pack(model, [s.observation], [prior])
+        honest = with_shape_uncertainty(model, held, known, problem)
         lengths, _ = bone_lengths(model, held.params[BETAS], covariance)
         bones.append(np.abs(lengths - bone_lengths(model, believed, covariance)[0]).max())
         error = honest.joints[0] - joints_and_jacobian(model, truth[None])[0][0, 0]
@@ -330,6 +331,10 @@ def test_the_file_keeps_everything(shape: HandShape, tmp_path: Path) -> None:
     np.testing.assert_allclose(again.offsets, shape.offsets, atol=1e-6)
     np.testing.assert_allclose(again.offsets_sigma, shape.offsets_sigma, atol=1e-6)
     np.testing.assert_allclose(again.noise, shape.noise, atol=1e-4)
+    np.testing.assert_allclose(again.correlation, shape.correlation, atol=1e-5)
+    np.testing.assert_allclose(again.uncertainty(), shape.uncertainty(), rtol=2e-3, atol=1e-5)
+    assert np.linalg.eigvalsh(again.uncertainty()).min() > 0
+    assert path.stat().st_size < 40_000
     assert again.residual == pytest.approx(shape.residual, abs=1e-4)
     assert [p.name for p in path.parent.iterdir()] == ["person.json"]
 
@@ -338,13 +343,27 @@ def test_a_file_of_betas_alone_is_read_still(shape: HandShape, tmp_path: Path) -
     path = tmp_path / "person.json"
     shape.save(path)
     content = json.loads(path.read_text())
-    for key in ("offsets_mm", "offsets_sigma_mm", "noise", "residual"):
+    new = "offsets_mm", "offsets_sigma_mm", "correlation_below_diagonal", "noise", "residual"
+    for key in new:
         content.pop(key)
     path.write_text(json.dumps({**content, "version": 1}))
     old = load_shape(path, shape.model_id)
     np.testing.assert_array_equal(old.betas, shape.betas)
     assert old.offsets is None and np.isnan(old.residual)
     np.testing.assert_array_equal(old.noise, 1)
+
+
+def test_a_file_without_the_correlation_takes_offsets_for_independent(
+    shape: HandShape, tmp_path: Path
+) -> None:
+    path = tmp_path / "person.json"
+    replace(shape, correlation=None).save(path)
+    old = load_shape(path, shape.model_id)
+    assert old.correlation is None and old.offsets_sigma is not None
+    both = old.uncertainty()
+    np.testing.assert_array_equal(both[:10, :10], shape.covariance)
+    np.testing.assert_array_equal(both[:10, 10:], 0)
+    np.testing.assert_allclose(np.diag(both)[10:], old.offsets_sigma.ravel() ** 2)
 
 
 def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -363,6 +382,11 @@ def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("covariance", np.triu(np.ones((10, 10))).tolist()), "not symmetric"),
         (_set("noise", [0.0] * 21), "noise must be 21 positive"),
         (_set("offsets_mm", [[0.0, 0.0]] * 21), "offsets_mm must be 21 rows"),
+        (_set("correlation_below_diagonal", [[]] * 73), "must be 73 rows of 0, 1, 2"),
+        (
+            _set("correlation_below_diagonal", [[2.0] * i for i in range(73)]),
+            "correlation is not positive definite",
+        ),
         (_set("hands", "many"), "not a good hand shape"),
         (lambda content: content.pop("betas"), "'betas' is missing"),
     ],
