@@ -82,11 +82,14 @@ def items_of(path: Path, problems: list[Problem]) -> Iterator[Item]:
     """Samples of a tar in order, grouped as WebDataset does; what is broken joins ``problems``."""
     key, members = "", dict[str, Member]()
     try:
+        end = path.stat().st_size
         # Only plain tars have places to seek to: "r:" refuses compressed ones.
         with tarfile.open(path, "r:") as tar:
             for info in tar:
                 if not info.isfile():
                     continue
+                if info.offset_data + info.size > end:
+                    raise tarfile.ReadError(f"{info.name} ends behind the file")
                 folder, slash, file = info.name.rpartition("/")
                 stem, _, extension = file.partition(".")
                 name = f"{folder}{slash}{stem}"

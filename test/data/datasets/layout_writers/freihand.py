@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from layout_writers.files import save_image, save_json
 from layout_writers.stage import OPENPOSE_OF_MANO, Eye, Hand, Truth, draw, model_of, random_hand
 

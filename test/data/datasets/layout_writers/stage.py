@@ -20,14 +20,21 @@ OPENPOSE_OF_MANO = [0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19,
 
 @lru_cache(maxsize=4)
 def model_of(side: Side) -> HandModel:
-    """The free hand with a mean pose and pose components, which MANO's own files have."""
+    """The free hand with a mean pose and pose components, and its wrist as far from the model's
+
+    origin as in MANO's own files, on which conversions of axes depend.
+    """
     rng = np.random.default_rng(3)
     basis = np.linalg.qr(rng.normal(size=(45, 45)))[0]
     mean = rng.normal(0, 0.12, 45)
     if side == "left":  # mirrored as the mesh is: y and z of every rotation change their signs
         signs = np.tile([1.0, -1.0, -1.0], 15)
         basis, mean = basis * signs, mean * signs
-    return replace(load_hand_model(side=side), hands_mean=mean, hands_components=basis)
+    free = load_hand_model(side=side)
+    shift = np.array([0.095 if side == "right" else -0.095, 0.0064, 0.0062])
+    return replace(
+        free, v_template=free.v_template + shift, hands_mean=mean, hands_components=basis
+    )
 
 
 @lru_cache(maxsize=8)
@@ -47,6 +54,7 @@ class Hand:
     betas: np.ndarray
     transl: np.ndarray
     options: tuple[tuple[str, Any], ...] = (("flat_hand_mean", False),)
+    components: bool = False  # by hand: smplx takes 45 components for none
 
     @property
     def points(self) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +62,8 @@ class Hand:
         import torch
 
         layer = layer_of(self.side, **dict(self.options))
-        parts = (self.orient, self.pose, self.betas, self.transl)
+        pose = self.pose @ model_of(self.side).hands_components if self.components else self.pose
+        parts = (self.orient, pose, self.betas, self.transl)
         names = ("global_orient", "hand_pose", "betas", "transl")
         with torch.no_grad():
             given = {n: torch.tensor(p[None]) for n, p in zip(names, parts, strict=True)}
@@ -85,7 +94,7 @@ class Hand:
         return replace(self, orient=orient, transl=R @ (still + self.transl) + t - still)
 
 
-def random_hand(seed: int, side: Side = "right", **options: Any) -> Hand:
+def random_hand(seed: int, side: Side = "right", components: bool = False, **options: Any) -> Hand:
     """Some hand, its middle knuckle at the origin."""
     rng = np.random.default_rng(seed)
     hand = Hand(
@@ -95,6 +104,7 @@ def random_hand(seed: int, side: Side = "right", **options: Any) -> Hand:
         betas=rng.normal(0, 0.6, 10),
         transl=np.zeros(3),
         options=tuple({"flat_hand_mean": False, **options}.items()),
+        components=components,
     )
     return hand.at(np.zeros(3))
 
