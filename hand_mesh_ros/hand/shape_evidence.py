@@ -83,19 +83,18 @@ def evidence(
     are asked for.
     """
     params = np.asarray(fits.params)
-    here = residuals(model, problem, params)
-    normal = normal_equations(problem, here, *_as_fitted(params, cutoff))
-    if offsets is not None:
+    now, here = params[:, BETAS], residuals(model, problem, params)
+    away = now - problem.prior_mean[:, BETAS]
+    if offsets is None:
+        normal = normal_equations(problem, here, *_as_fitted(params, cutoff))
+    else:
         normal = normal_with_offsets(model, problem, here, cutoff)
+        now = np.concatenate([now, np.tile(offsets.reshape(-1), (len(now), 1))], axis=-1)
     shared = np.r_[BETAS, params.shape[1] : normal.H.shape[1]]
-    prior = problem.prior_mean[:, BETAS]
     corner = normal.H[:, shared[:, None], shared]
     corner[:, :_BETAS, :_BETAS] -= prior_precision
-    now, gradient = params[:, BETAS], normal.g[:, shared]
-    # Of what was seen: at rest with the prior.
-    gradient[:, :_BETAS] = -((now - prior) @ prior_precision)
-    if offsets is not None:
-        now = np.concatenate([now, np.tile(offsets.reshape(-1), (len(now), 1))], axis=-1)
+    gradient = normal.g[:, shared]
+    gradient[:, :_BETAS] = -away @ prior_precision  # of what was seen: at rest with the prior
     own, across = normal.H[:, _OWN[:, None], _OWN], normal.H[:, _OWN[:, None], shared]
     precision = corner - np.swapaxes(across, -1, -2) @ np.linalg.solve(own, across)
     precision = (precision + np.swapaxes(precision, -1, -2)) / 2

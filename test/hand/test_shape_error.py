@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from hand_mesh_ros.evaluation.bench_solver import cameras, draw_hand
 from hand_mesh_ros.geometry.cameras import project
-from hand_mesh_ros.hand.kinematics import BETAS, NUM_PARAMS, joints_and_jacobian
+from hand_mesh_ros.hand.kinematics import BETAS, joints_and_jacobian
 from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian, marked_at, offsets_of
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.hand.observations import (
@@ -117,30 +117,67 @@ def somebody() -> tuple[Person, HandShape]:
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("views", [1, 3])
-def test_fits_follow_the_offsets_as_the_slope_says(
-    somebody: tuple[Person, HandShape], side: Side, views: int
+@pytest.mark.parametrize(("views", "scale"), [(1, None), (3, None), (1, 0.8), (3, 1.3)])
+def test_normal_equations_know_of_offsets(
+    somebody: tuple[Person, HandShape], side: Side, views: int, scale: float | None
 ) -> None:
-    """Another fit with landmarks a little elsewhere: its joints move as predicted."""
+    """Where nothing is left of the residuals: differences of the gradient by the offsets."""
     _, shape = somebody
     rng = np.random.default_rng(3)
     assert shape.offsets is not None
     truth, seen = Person(shape.betas, shape.offsets).hand(rng, side, views, noise=0.0)
-    moved = rng.normal(0, 2e-4, (21, 3))
-    exact = SolverOptions(tolerance=1e-12, far_start=False)
+    prior = shape.held(default_prior(MODELS[side]))
+    params = truth[None]
+    if scale is not None:
+        prior, params = prior.with_scale(1.0, 0.1), np.append(truth, scale)[None]
+        # The same pixels of a hand of another size are far off: look at it where it is.
+        worn = shape.worn(MODELS[side])
+        points = landmarks_and_jacobian(worn, params)[0][0]
+        views_of_it = tuple(replace(v, uv=project(v.camera, points)) for v in seen.views)
+        relative = tuple(replace(r, points=points) for r in seen.relative)
+        seen = Observation(views_of_it, relative=relative)
+    models = [marked_at(MODELS[side], shape.offsets)]
+    moved = rng.normal(0, 1e-6, (21, 3))
+    models += [marked_at(MODELS[side], shape.offsets + sign * moved) for sign in (1, -1)]
+    problem = pack(models[0], [seen], [prior])
+    here, *beside = (
+        normal_with_offsets(m, problem, residuals(m, problem, params), 3.5) for m in models
+    )
+    slope = (beside[0].g - beside[1].g)[0] / 2
+    size = params.shape[1]
+    expected = here.H[0, :, size:] @ moved.ravel()
+    np.testing.assert_allclose(slope, expected, atol=1e-3 * np.abs(expected).max())
+    assert np.abs(expected[:size]).max() > 0
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("views", [1, 3])
+def test_fits_follow_the_offsets_as_the_slope_says(
+    somebody: tuple[Person, HandShape], side: Side, views: int
+) -> None:
+    """Another fit with landmarks a little elsewhere: its joints move as predicted.
+
+    As well as Gauss-Newton's normal matrix is the cost's: not exactly where priors pull.
+    """
+    _, shape = somebody
+    rng = np.random.default_rng(3)
+    assert shape.offsets is not None
+    truth, seen = Person(shape.betas, shape.offsets).hand(rng, side, views, noise=0.0)
+    offsets = shape.offsets + rng.normal(0, 2e-4, (21, 3))
     prior = shape.held(default_prior(MODELS[side]))
     start = truth.copy()
     start[BETAS] = shape.betas
-    models = [marked_at(MODELS[side], shape.offsets + s * moved) for s in (0, 1, -1)]
-    here, ahead, behind = (fit(m, seen, prior, start, exact) for m in models)
-    problem = pack(models[0], [seen], [prior])
-    there = residuals(models[0], problem, here.params[None])
-    normal = normal_with_offsets(models[0], problem, there, exact.cutoff)
-    step = -here.covariance @ normal.H[0, :NUM_PARAMS, NUM_PARAMS:] @ moved.ravel()
-    expected = joints_and_jacobian(MODELS[side], here.params[None])[1][0] @ step
-    found = (ahead.joints - behind.joints) / 2
+    exact = SolverOptions(tolerance=1e-12, far_start=False)
+    model = shape.worn(MODELS[side])
+    here, there = (fit(m, seen, prior, start, exact) for m in (model, marked_at(model, offsets)))
+    problem = pack(model, [seen], [prior])
+    at = residuals(model, problem, here.params[None])
+    H = normal_with_offsets(model, problem, at, exact.cutoff).H[0]
+    step = -here.covariance @ H[:61, 61:] @ (offsets - shape.offsets).ravel()
+    expected = joints_and_jacobian(model, here.params[None])[1][0] @ step
+    found = there.joints - here.joints
     assert np.linalg.norm(found) > 2e-4
-    assert np.linalg.norm(found - expected) < 0.15 * np.linalg.norm(found)
+    assert np.linalg.norm(found - expected) < 0.25 * np.linalg.norm(found)
 
 
 def test_errors_of_bones_and_landmarks_go_together(somebody: tuple[Person, HandShape]) -> None:
@@ -149,6 +186,6 @@ def test_errors_of_bones_and_landmarks_go_together(somebody: tuple[Person, HandS
     both = shape.uncertainty()
     assert both.shape == (73, 73) and np.linalg.eigvalsh(both).min() > 0
     np.testing.assert_allclose(both[:10, :10], shape.covariance, rtol=1e-9)
-    independent = HandShape(**{**vars(shape), "correlation": None}).uncertainty()
+    independent = replace(shape, correlation=None).uncertainty()
     assert np.abs(both[:10, 10:]).max() > 0.1 * np.sqrt(both[0, 0]) * 0.002
     assert np.linalg.slogdet(both)[1] < np.linalg.slogdet(independent)[1]
