@@ -32,6 +32,7 @@ DATASETS = MappingProxyType(
         "hanco": f"{_HERE}.hanco:open_hanco",
         "interhand": f"{_HERE}.interhand:open_interhand",
         "hint": f"{_HERE}.hint:open_hint",
+        "hamer_evaluation": f"{_HERE}.hamer_evaluation:open_hamer_evaluation",
         "hamer_tars": f"{_HERE}.hamer_tars:open_hamer_tars",
     }
 )

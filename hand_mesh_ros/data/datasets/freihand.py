@@ -7,10 +7,11 @@ the first version. Metres, optical axes. Its joints are regressed from the posed
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from hand_mesh_ros.data.datasets.base import BadDataset, DatasetInfo, HandDataset, Index, OnError
 from hand_mesh_ros.data.datasets.files import (
@@ -18,9 +19,11 @@ from hand_mesh_ros.data.datasets.files import (
     JsonRows,
     array,
     existing,
+    item,
     mask_if_there,
     pinhole,
     pixels,
+    read_json,
     required,
 )
 from hand_mesh_ros.data.datasets.freiburg import hand_in_camera
@@ -66,13 +69,15 @@ class _FreiHand:
 
     def index(self) -> Index:
         hands = len(self._K)
+        required(self._images, "expected FreiHAND's images there")
         for rows in (self._xyz, self._mano):
             if rows is not None and len(rows) != hands:
                 raise BadDataset(
                     f"{rows.path} is a list of {len(rows)}, {self._K.path} of {hands}: one of "
                     "them is not complete"
                 )
-        highest = max((int(p.stem) for p in self._images.glob("*.jpg")), default=-1)
+        numbers = (f.name.partition(".")[0] for f in os.scandir(self._images))
+        highest = max((int(n) for n in numbers if n.isdecimal()), default=-1)
         if highest >= hands * len(VERSIONS):
             raise BadDataset(
                 f"{self._images} has an image {highest:08d}, more than the {len(VERSIONS)} x "
@@ -113,8 +118,15 @@ class _FreiHand:
             mano=mano,
             stored_mano=stored,
             load_hand_mask=mask_if_there(self.root / self.split / "mask" / f"{hand:08d}.jpg"),
-            extras={"background": VERSIONS[version], "hand": hand},
+            extras={"background": VERSIONS[version], "hand": hand, "scale": self._scale(hand)},
         )
+
+    def _scale(self, hand: int) -> float | None:
+        """Length of the middle finger's first bone, m, which is given for evaluation too."""
+        if self._scales is None:
+            return None
+        return float(array(item(self._scales, hand, self._path("scale")), (), self._path("scale"),
+                           f"element {hand}"))  # fmt: skip
 
     @property
     def _images(self) -> Path:
@@ -134,6 +146,10 @@ class _FreiHand:
         rows = self._list("K", (3, 3), needed=True)
         assert rows is not None
         return rows
+
+    @cached_property
+    def _scales(self) -> Any:
+        return read_json(self._path("scale")) if self._path("scale").is_file() else None
 
     @cached_property
     def _xyz(self) -> JsonRows | None:

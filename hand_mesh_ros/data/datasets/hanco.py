@@ -155,18 +155,12 @@ class _HanCo:
         return hand_in_camera(numbers, K)
 
     def _flags(self, key: str) -> list[list[Any]]:
-        flags = self._meta.get(key)
-        if not isinstance(flags, list) or not all(isinstance(each, list) for each in flags):
-            raise BadDataset(f"{self.root / 'meta.json'}: '{key}' is no list of lists")
-        return flags
+        if key not in self._meta:
+            raise BadDataset(f"{self.root / 'meta.json'}: '{key}' is missing")
+        return self._meta[key]
 
     def _said_of(self, sequence: int, frame: int) -> dict[str, Any]:
-        wanted = ("is_train", "is_valid", "has_fit", "object_id", "subject_id")
-        return {
-            key: self._flags(key)[sequence][frame]
-            for key in wanted
-            if key in self._meta and frame < len(self._flags(key)[sequence])
-        }
+        return {key: lists[sequence][frame] for key, lists in self._meta.items()}
 
     def _first(self, sequence: int) -> int:
         return self._starts[sequence]
@@ -178,7 +172,8 @@ class _HanCo:
         return [0, *np.cumsum(lengths).tolist()]
 
     @cached_property
-    def _meta(self) -> dict[str, Any]:
+    def _meta(self) -> dict[str, list[list[Any]]]:
+        """What is said of each sequence's frames: lists that agree in their lengths."""
         path = required(self.root / "meta.json", "expected HanCo's folder (its calib_meta archive)")
         try:
             content = read_json(path)
@@ -186,4 +181,13 @@ class _HanCo:
             raise BadDataset(str(error)) from error
         if not isinstance(content, dict):
             raise BadDataset(f"{path} holds no mapping")
+        lengths: list[list[int]] = []
+        for key, lists in content.items():
+            if not isinstance(lists, list) or not all(isinstance(each, list) for each in lists):
+                raise BadDataset(f"{path}: '{key}' is no list of lists")
+            lengths.append([len(each) for each in lists])
+            if lengths[-1] != lengths[0]:
+                raise BadDataset(
+                    f"{path}: '{key}' has not as many frames as '{next(iter(content))}'"
+                )
         return content

@@ -13,7 +13,7 @@ from hand_mesh_ros.data.pixels import BadImage, decode_compressed
 from hand_mesh_ros.types import ImageArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One file in an uncompressed tar."""
 
@@ -35,7 +35,7 @@ class Member:
         return content
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageMember:
     """An image in a tar, decoded when called: RGB uint8 (H, W, 3)."""
 
@@ -59,7 +59,7 @@ class ImageMember:
             raise BadSample(self.member.path, f"{self.member.name} is no image") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """Members of one sample, by what follows the first dot of their names."""
 

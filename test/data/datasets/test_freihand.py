@@ -64,6 +64,8 @@ def test_evaluation_has_one_version_and_its_truth(written: tuple, models: dict) 
         check_on_hand(sample)
         check_mano(sample, truth)
         assert sample.hand_mask is None
+        bone = np.linalg.norm(truth.joints[9] - truth.joints[10])
+        assert sample.extras["scale"] == pytest.approx(bone)
 
 
 def test_joints_are_the_published_ones_not_those_of_the_skeleton(

@@ -129,6 +129,9 @@ def test_a_broken_list_is_refused(copy: Path) -> None:
     path.write_text(path.read_text()[:-3])
     with pytest.raises(BadDataset, match="meta.json: no complete JSON"):
         len(open_hanco(copy, on_error="skip"))
+    path.write_text(json.dumps({"is_valid": [[True]], "has_fit": [[True, True]]}))
+    with pytest.raises(BadDataset, match="'has_fit' has not as many frames as 'is_valid'"):
+        len(open_hanco(copy))
     path.unlink()
     with pytest.raises(BadDataset, match="meta.json is missing"):
         len(open_hanco(copy))
