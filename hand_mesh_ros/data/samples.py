@@ -118,8 +118,9 @@ class HandSample:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the intrinsics are known."""
-        return bool(np.isfinite(self.camera.K).all())
+        """Whether the intrinsics are published: neither unknown nor assumed by choice."""
+        assumed = self.extras.get("assumed_intrinsics", False)
+        return bool(np.isfinite(self.camera.K).all()) and not assumed
 
     @property
     def joint_box(self) -> FloatArray | None:

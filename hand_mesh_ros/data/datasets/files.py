@@ -12,6 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from hand_mesh_ros.data.calibrations import assumed_pinhole
 from hand_mesh_ros.data.datasets.base import BadDataset, BadSample
 from hand_mesh_ros.data.pixels import BadImage, decode_compressed
 from hand_mesh_ros.data.samples import BoolArray
@@ -126,6 +127,9 @@ def mask_if_there(path: Path) -> MaskFile | None:
     return MaskFile(ImageFile(path)) if path.is_file() else None
 
 
+UNKNOWN_K = np.full((3, 3), np.nan)
+
+
 def pinhole(
     name: str, size: tuple[int, int], K: FloatArray, T_camera_world: FloatArray | None = None
 ) -> Camera:
@@ -134,12 +138,14 @@ def pinhole(
     return Camera(name, *size, K=K, T_camera_world=T, frame_id=f"{name}_optical_frame")
 
 
+def uncalibrated(name: str, size: tuple[int, int], assume: bool) -> Camera:
+    """A camera whose intrinsics nobody published: K of NaN, or by choice 60 degrees across."""
+    return assumed_pinhole(name, *size) if assume else pinhole(name, size, UNKNOWN_K)
+
+
 def pixels(camera: Camera, joints: FloatArray | None) -> FloatArray | None:
     """Pixels (N, 2) of points (N, 3) in the camera's own axes; NaN where unknown or behind it."""
     return None if joints is None else project(camera.placed(np.eye(4)), joints)
-
-
-UNKNOWN_K = np.full((3, 3), np.nan)
 
 
 class JsonRows(Sequence[FloatArray]):

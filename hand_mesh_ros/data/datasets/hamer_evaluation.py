@@ -24,7 +24,7 @@ from hand_mesh_ros.data.datasets.base import (
     Index,
     OnError,
 )
-from hand_mesh_ros.data.datasets.files import UNKNOWN_K, ImageFile, array, existing, pinhole
+from hand_mesh_ros.data.datasets.files import ImageFile, array, existing, uncalibrated
 from hand_mesh_ros.data.datasets.mano import HandModels, Posed, check_models, posed
 from hand_mesh_ros.data.datasets.pickled_names import read_names
 from hand_mesh_ros.data.samples import HandSample, StoredMano
@@ -50,15 +50,19 @@ def open_hamer_evaluation(
     split: str,
     *,
     images: Path | None = None,
+    assume_intrinsics: bool = False,
     models: HandModels | None = None,
     on_error: OnError = "raise",
 ) -> HandDataset:
     """``root/split.npz``; its image names are relative to ``images`` (by default ``root``).
 
+    ``assume_intrinsics`` as in `hint.open_hint`, and for FreiHAND's and HO-3D's images too.
     `BadDataset` where the file is missing or its arrays are of different lengths.
     """
     check_models(models, "total", INFO)
-    return HandDataset(_HamerEvaluation(root, split, images or root, models), on_error)
+    return HandDataset(
+        _HamerEvaluation(root, split, images or root, assume_intrinsics, models), on_error
+    )
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class _HamerEvaluation:
     root: Path
     split: str
     images: Path
+    assumed: bool
     models: HandModels | None
 
     info = INFO
@@ -98,7 +103,7 @@ class _HamerEvaluation:
             split=self.split,
             name=f"{self.split}/{entry:06d}",
             index=entry,
-            camera=pinhole("hamer_evaluation", image.size, UNKNOWN_K),
+            camera=uncalibrated("hamer_evaluation", image.size, self.assumed),
             side="right" if row.get("right", np.float64(1)) > 0 else "left",
             source=self._path,
             load_image=image,
@@ -110,7 +115,12 @@ class _HamerEvaluation:
             mano=mano,
             stored_mano=stored,
             box=np.r_[row["center"] - size / 2, row["center"] + size / 2] if tight else None,
-            extras={"image": names[entry], "center": row["center"], "scale": row["scale"]},
+            extras={
+                "image": names[entry],
+                "center": row["center"],
+                "scale": row["scale"],
+                "assumed_intrinsics": self.assumed,
+            },
         )
 
     def _mano(self, row: dict[str, NDArray[np.float64]]) -> StoredMano | None:

@@ -21,13 +21,12 @@ from hand_mesh_ros.data.datasets.base import (
     OnError,
 )
 from hand_mesh_ros.data.datasets.files import (
-    UNKNOWN_K,
     ImageFile,
     array,
     existing,
     item,
-    pinhole,
     read_json,
+    uncalibrated,
 )
 from hand_mesh_ros.data.samples import HandSample
 from hand_mesh_ros.types import Side
@@ -42,15 +41,18 @@ def open_hint(
     split: Split = "TEST",
     *,
     subsets: tuple[str, ...] | None = None,
+    assume_intrinsics: bool = False,
     on_error: OnError = "raise",
 ) -> HandDataset:
     """HInt in the folder ``root``; ``subsets`` such as newdays_img, epick_img, ego4d_img.
 
+    ``assume_intrinsics``: cameras of 60 degrees across, for methods that need one, in place of K of
+    NaN; ``extras`` say so.
     Raises ValueError for an unknown split, `BadDataset` where a subset's folder is missing.
     """
     if split not in get_args(Split):
         raise ValueError(f"HInt has no split {split!r}; choose one of {get_args(Split)}")
-    return HandDataset(_HInt(root, split, subsets), on_error)
+    return HandDataset(_HInt(root, split, subsets, assume_intrinsics), on_error)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class _HInt:
     root: Path
     split: Split
     subsets: tuple[str, ...] | None
+    assumed: bool
 
     info = INFO
 
@@ -101,7 +104,7 @@ class _HInt:
             split=self.split,
             name=f"{folder.name}/{stem}",
             index=number,
-            camera=pinhole("hint", image.size, UNKNOWN_K),
+            camera=uncalibrated("hint", image.size, self.assumed),
             side=_SIDES[letter],
             source=path,
             load_image=image,
@@ -109,5 +112,5 @@ class _HInt:
             visibility=np.where(there, 1.0 - (occlusion > 0), np.nan),
             counted=there,
             box=box[0],
-            extras={"subset": subset},
+            extras={"subset": subset, "assumed_intrinsics": self.assumed},
         )

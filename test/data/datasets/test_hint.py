@@ -59,6 +59,14 @@ def test_no_camera_and_no_depth_are_made_up(written: tuple) -> None:
     assert sample.joints is None and sample.vertices is None and sample.mano is None
 
 
+def test_intrinsics_may_be_assumed_by_choice(written: tuple) -> None:
+    sample = open_hint(written[0], "VAL", assume_intrinsics=True)[0]
+    assert np.isfinite(sample.camera.K).all() and not sample.calibrated
+    half_width = sample.camera.width / 2 / sample.camera.K[0, 0]
+    assert np.degrees(2 * np.arctan(half_width)) == pytest.approx(60)
+    assert sample.extras["assumed_intrinsics"] is True
+
+
 def test_ego4d_images_that_are_not_there_are_named(written: tuple) -> None:
     data = open_hint(written[0], on_error="skip")
     assert [s.name for s in data] == ["TEST_newdays_img/a_l", "TEST_newdays_img/b_r"]
