@@ -63,33 +63,42 @@ def _longest_boundary(faces: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array(max(loops, key=len), dtype=np.int64)
 
 
+Rings = tuple[tuple[float, float], ...]
+
+
 def with_forearm(
-    model: HandModel, hand: Surface, axis: FloatArray, elbow: FloatArray, cloth: FloatArray
+    model: HandModel,
+    hand: Surface,
+    axis: FloatArray,
+    elbow: FloatArray,
+    cloth: FloatArray,
+    *,
+    bare: Rings = _SKIN,
+    covered: Rings = _SLEEVE,
 ) -> Surface:
     """``hand`` (posed vertices of ``model``) with forearm and a sleeve of colour ``cloth`` (3,).
 
     ``axis`` (3,) is the unit direction in which the hand ends, ``elbow`` (3,) a world point which
-    the arm bends towards.
+    the arm bends towards. ``bare`` and ``covered``: the sections of skin and sleeve, each its
+    distance behind the end of the hand (m) and its girth relative to it. Skin comes before cloth.
     """
     loop, faces = open_wrist(model)
     ring = hand.vertices[loop]
-    skin = _tube(ring, axis, elbow, _SKIN)
-    sleeve = _tube(ring, axis, elbow, _SLEEVE)
+    skin = _tube(ring, axis, elbow, bare)
+    sleeve = _tube(ring, axis, elbow, covered)
     n, start = len(loop), len(hand.vertices)
-    skin_ids = np.concatenate([loop[None], start + np.arange(len(_SKIN) * n).reshape(-1, n)])
-    sleeve_ids = start + len(_SKIN) * n + np.arange(len(_SLEEVE) * n).reshape(-1, n)
+    skin_ids = np.concatenate([loop[None], start + np.arange(len(bare) * n).reshape(-1, n)])
+    sleeve_ids = start + len(bare) * n + np.arange(len(covered) * n).reshape(-1, n)
     fabric = np.tile(cloth, (len(sleeve), 1))
     return Surface(
         np.concatenate([hand.vertices, skin, sleeve]),
         np.concatenate([faces, _strips(skin_ids), _strips(sleeve_ids)]),
-        np.concatenate([hand.albedo, np.tile(hand.albedo[loop], (len(_SKIN), 1)), fabric]),
+        np.concatenate([hand.albedo, np.tile(hand.albedo[loop], (len(bare), 1)), fabric]),
         np.concatenate([hand.gloss, np.full(len(skin), hand.gloss.mean()), np.zeros(len(sleeve))]),
     )
 
 
-def _tube(
-    ring: FloatArray, axis: FloatArray, elbow: FloatArray, rings: tuple[tuple[float, float], ...]
-) -> FloatArray:
+def _tube(ring: FloatArray, axis: FloatArray, elbow: FloatArray, rings: Rings) -> FloatArray:
     """The wrist's ``ring`` (n, 3) carried along a bending centre line, (rings * n, 3)."""
     centre = ring.mean(axis=0)
     towards = elbow - centre

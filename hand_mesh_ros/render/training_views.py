@@ -1,0 +1,277 @@
+"""Labelled pictures of hands from a few numbers: scenes into samples, for training and tests.
+
+`views_of` gives a scene's samples, one a camera. Labels are made at once; a picture is drawn when
+it is asked for, every time the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.data.samples import HandSample
+from hand_mesh_ros.geometry.cameras import project
+from hand_mesh_ros.geometry.rotations import exp_so3, log_so3, transform_points
+from hand_mesh_ros.hand.model import HandModel, load_hand_model
+from hand_mesh_ros.render import backgrounds, scenes
+from hand_mesh_ros.render.light import Environment, random_environment
+from hand_mesh_ros.render.scenes import Scene, SceneSpec
+from hand_mesh_ros.render.sensor import Sensor, random_sensor
+from hand_mesh_ros.render.shading import to_linear
+from hand_mesh_ros.render.skin import folds, nails
+from hand_mesh_ros.types import Camera, FloatArray, ImageArray, ManoParameters
+
+if TYPE_CHECKING:
+    from hand_mesh_ros.render.warp_shade import World
+
+_DEPTH_SLACK = 0.003  # metres by which a visible vertex may lie behind its pixel's surface
+_ROOMS = 0.3  # share of single views with a room behind them; several views always have it
+
+
+@dataclass(frozen=True, slots=True)
+class DrawSettings:
+    """``backgrounds``: folder of images to put behind hands; ``device``: Warp's name of it."""
+
+    backgrounds: Path | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class ViewLabels:
+    """What one camera sees, at the centres of its pixels.
+
+    ``owner`` (H, W) int8: -1 background, else as `scenes` numbers it; ``amodal`` (H, W): where the
+    hand would be seen if nothing but itself were there; ``depth`` (H, W) m, 0 for nothing;
+    ``vertices_seen`` (V,); ``joints_seen`` (21,): 1, 0, or NaN out of the picture.
+    """
+
+    owner: NDArray[np.int8]
+    amodal: NDArray[np.bool_]
+    depth: NDArray[np.float32]
+    vertices_seen: NDArray[np.bool_]
+    joints_seen: FloatArray
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """(H, W), where the hand is seen."""
+        return np.asarray(self.owner == scenes.HAND)
+
+    @property
+    def visible_share(self) -> float:
+        """Visible pixels of the hand over the amodal ones; 0 for a hand out of the picture."""
+        return float(self.visible.sum() / max(int(self.amodal.sum()), 1))
+
+
+class SceneViews:
+    """A scene with its labels and pictures. Raises what `scenes.make_scene` raises."""
+
+    def __init__(self, spec: SceneSpec, settings: DrawSettings | None = None) -> None:
+        self.spec, self.settings = spec, settings or DrawSettings()
+
+    @cached_property
+    def scene(self) -> Scene:
+        return scenes.make_scene(self.spec)
+
+    def labels(self, view: int) -> ViewLabels:
+        """Masks, depth and visibility in one camera."""
+        from hand_mesh_ros.render import warp_raster as raster
+
+        scene, camera = self.scene, self.scene.cameras[view]
+        width, height, device = camera.width, camera.height, self.settings.device
+        uv, depth = _seen_points(camera, scene.points)
+        pixels = raster.to_device(uv[None], raster.wp.vec2, device)
+        depths = raster.to_device(depth[None], float, device)
+        faces = raster.to_device(scene.faces, raster.wp.int32, device)
+        own = int((scene.owner == scenes.HAND).sum())
+        keys = raster.draw_keys(pixels, depths, faces, width, height, count=own)
+        amodal = raster.read_keys(keys, 0, width, height).mask
+        raster.draw_keys(pixels, depths, faces, width, height, first=own, onto=keys)
+        drawn = raster.read_keys(keys, 0, width, height)
+        owner = np.where(drawn.mask, scene.owner[drawn.face_ids], -1).astype(np.int8)
+        near = np.where(drawn.mask, drawn.depth, np.inf)
+        count = scene.model.num_vertices
+        seen = _in_front(uv[:count], depth[:count] - _DEPTH_SLACK, near)
+        joints = _joints_seen(camera, scene.joints, owner, near, flesh(scene.model))
+        known = np.where(drawn.mask, drawn.depth, 0).astype(np.float32)
+        return ViewLabels(owner, amodal, known, seen == 1, joints)
+
+    def picture(self, view: int) -> ImageArray:
+        """The picture (H, W, 3) of one camera, sRGB uint8."""
+        from hand_mesh_ros.render import warp_shade
+
+        camera, sensor = self.scene.cameras[view], self._sensor(view)
+        uv, depth = _seen_points(camera, self.scene.points)
+        layer = warp_shade.picture(self._lit, uv, depth, camera.centre, camera.width, camera.height)
+        layer[..., :3] *= self._exposure
+        layer = sensor.smear(layer)
+        behind = self._behind(camera, view)
+        return sensor.expose(layer[..., :3] + (1 - layer[..., 3:]) * behind)
+
+    def samples(self, **where: Any) -> list[HandSample]:
+        """One sample a camera; ``where``: dataset, split, name and index of the first, sequence,
+
+        frame, and ``extras`` to add.
+        """
+        return [self._sample(view, **where) for view in range(self.spec.views)]
+
+    def _sample(
+        self, view: int, *, dataset: str = "renders", split: str = "train",
+        name: str | None = None, index: int = 0, sequence: str | None = None,
+        frame: int | None = None, extras: Mapping[str, Any] | None = None,
+    ) -> HandSample:  # fmt: skip
+        scene, spec = self.scene, self.spec
+        camera, labels = scene.cameras[view], self.labels(view)
+        name = f"{spec.seed:08d}" if name is None else name
+        uv = project(camera, scene.joints)
+        return HandSample(
+            dataset=dataset, split=split, index=index + view,
+            name=name if spec.views == 1 else f"{name}/{view}",
+            camera=camera, side=spec.side, source=Path("renders"),
+            load_image=_later(self.picture, view),
+            joints=transform_points(camera.T_camera_world, scene.joints),
+            vertices=transform_points(camera.T_camera_world, scene.vertices),
+            uv=uv, visibility=labels.joints_seen,
+            mano=in_camera(scene.mano, scene.model, camera),
+            box=_box(labels.amodal, uv),
+            visible_share=labels.visible_share,
+            group=name if spec.views > 1 else None, view=view,
+            sequence=sequence, frame=frame, stamp=spec.clock,
+            load_depth=lambda: labels.depth,
+            load_hand_mask=lambda: labels.visible,
+            load_object_mask=lambda: np.asarray(labels.owner == scenes.THING),
+            extras={
+                "amodal_mask": labels.amodal, "vertex_visibility": labels.vertices_seen,
+                "occluder": spec.occluder, "person": spec.person,
+                "environment": spec.environment, "thing": spec.thing, **(extras or {}),
+            },
+        )  # fmt: skip
+
+    @cached_property
+    def _environment(self) -> Environment:
+        return random_environment(self.spec.environment)
+
+    def _sensor(self, view: int) -> Sensor:
+        return random_sensor(np.random.default_rng([self.spec.seed, view, 11]))
+
+    @cached_property
+    def _lit(self) -> World:
+        from hand_mesh_ros.render import warp_shade
+
+        scene, light, right = self.scene, self._environment, load_hand_model()
+        look = scene.person.skin
+        skin, paint = warp_shade.Skin(), warp_shade.Paint()
+        vector = warp_shade.wp.vec3
+        skin.nail, skin.nail_share, skin.mottle = vector(*look.nail), look.nail_share, look.mottle
+        skin.bump, skin.freckles, skin.gloss = look.bump, look.freckles, look.gloss
+        skin.shift = vector(*look.shift)
+        thing, person = scene.thing, scene.person
+        paint.cloth_stripes, paint.cloth_second = vector(*person.stripes), vector(*person.stripe)
+        paint.cloth_strength = person.striped
+        if thing is not None:
+            paint.stripes, paint.second = vector(*thing.stripes), vector(*thing.second)
+            paint.strength, paint.gloss = thing.striped, thing.gloss
+        names = ("points", "normals", "albedo", "rest", "material", "faces")
+        return warp_shade.light_scene(
+            {name: getattr(scene, name) for name in names}, light.dome(),
+            (light.lamp, light.lamp_colour), skin, paint, nails(right), folds(right),
+            self.settings.device,
+        )  # fmt: skip
+
+    @cached_property
+    def _exposure(self) -> float:
+        """As a camera chooses it: from the mean light, not the skin, so that tones stay apart."""
+        light = self._environment
+        directions, colours = light.dome()
+        cosine = np.clip(self.scene.normals @ directions.T, 0, None)
+        mean = float((cosine @ colours).mean() + 0.25 * light.lamp_colour.mean())
+        rng = np.random.default_rng([self.spec.seed, 12])
+        return float(rng.uniform(0.75, 1.25)) / max(mean, 1e-3)
+
+    def _behind(self, camera: Camera, view: int) -> NDArray[np.float32]:
+        """The background in linear light."""
+        spec, size = self.spec, (camera.width, camera.height)
+        rng = np.random.default_rng([spec.environment, 71])
+        indoors = rng.random() < _ROOMS
+        if self.settings.backgrounds is not None:
+            rng = np.random.default_rng([spec.seed, view, 13])
+            picture = backgrounds.photograph(self.settings.backgrounds, *size, rng)
+        elif indoors or spec.views > 1:
+            picture = backgrounds.seen_room(camera, spec.environment)
+        else:
+            picture = backgrounds.clutter(*size, spec.environment, spec.seed)
+        table = (to_linear(np.arange(256) / 255) * rng.uniform(0.7, 1.3)).astype(np.float32)
+        return np.asarray(table[picture])
+
+
+def views_of(spec: SceneSpec, settings: DrawSettings | None = None) -> list[HandSample]:
+    """The samples of a scene, one a camera."""
+    return SceneViews(spec, settings).samples()
+
+
+def in_camera(mano: ManoParameters, model: HandModel, camera: Camera) -> ManoParameters:
+    """World parameters in the camera's axes: the wrist, about which the hand turns, moves along."""
+    T = camera.T_camera_world
+    wrist = (model.J_regressor @ (model.v_template + model.shapedirs @ mano.betas))[0]
+    orient = log_so3(T[:3, :3] @ exp_so3(mano.global_orient))
+    transl = T[:3, :3] @ (wrist + mano.transl) + T[:3, 3] - wrist
+    return ManoParameters(mano.model_id, mano.side, orient, mano.hand_pose, mano.betas, transl)
+
+
+def flesh(model: HandModel) -> FloatArray:
+    """How deep each joint (21,) lies below the skin at most, metres: three halves of how far the
+
+    nearest skin is from it, and 4 mm.
+    """
+    joints = model.J_regressor @ model.v_template
+    from hand_mesh_ros.hand.layout import MANO_TO_OPENPOSE
+
+    points = np.concatenate([joints, model.v_template[model.tips]])[MANO_TO_OPENPOSE]
+    gaps = np.linalg.norm(points[:, None] - model.v_template[None], axis=-1)
+    return np.asarray(1.5 * np.sort(gaps, axis=1)[:, :12].mean(axis=1) + 0.004)
+
+
+def _seen_points(camera: Camera, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return project(camera, points), transform_points(camera.T_camera_world, points)[:, 2]
+
+
+def _in_front(uv: FloatArray, depth: FloatArray, near: FloatArray) -> FloatArray:
+    """1 where points (N, 2) at ``depth`` (N,) are not behind what is seen, 0 where they are, NaN
+
+    out of the picture. The farthest of a pixel and its neighbours counts: rims are seen.
+    """
+    height, width = near.shape
+    inside = np.isfinite(uv).all(1) & (uv > -0.5).all(1) & (uv < [width - 0.5, height - 0.5]).all(1)
+    column, row = np.rint(np.where(inside[:, None], uv, 0)).astype(int).T
+    steps = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
+    around = [
+        near[np.clip(row + r, 0, height - 1), np.clip(column + c, 0, width - 1)] for r, c in steps
+    ]
+    return np.where(inside, (np.max(around, axis=0) > depth).astype(float), np.nan)
+
+
+def _joints_seen(
+    camera: Camera, joints: FloatArray, owner: NDArray[np.int8], near: FloatArray,
+    depth_in_flesh: FloatArray,
+) -> FloatArray:  # fmt: skip
+    """A joint is seen where the hand's own skin is, no further before it than its flesh is deep."""
+    uv, depth = _seen_points(camera, joints)
+    own = np.where((owner == scenes.HAND) | (owner == scenes.ARM) | (owner < 0), near, 0.0)
+    return _in_front(uv, depth - depth_in_flesh, own)
+
+
+def _box(mask: NDArray[np.bool_], uv: FloatArray) -> FloatArray:
+    """Tight box (4,) of the hand's own pixels, or of its joints where it is not in the picture."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return np.array([*np.nanmin(uv, axis=0), *np.nanmax(uv, axis=0)])
+    return np.array([columns[0], rows[0], columns[-1], rows[-1]], dtype=np.float64)
+
+
+def _later(draw: Callable[[int], ImageArray], view: int) -> Callable[[], ImageArray]:
+    return lambda: draw(view)
