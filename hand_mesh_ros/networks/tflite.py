@@ -89,9 +89,21 @@ class TfliteModule(nn.Module):
 
         Raises ValueError if the network has no such mean, or several.
         """
+        self._check_trunk()
+        return self._run(x, self._trunk_plan, self._trunks[0])[0]
+
+    def trunk(self) -> TfliteModule:
+        """The network up to that mean alone: its one output is `features`; parameters are shared.
+
+        Raises ValueError as `features` does.
+        """
+        self._check_trunk()
+        steps = [Step(self.operators[n], read, made) for n, read, made, _ in self._trunk_plan]
+        return TfliteModule(steps, self._source, self._trunks[0], self.input_shape)
+
+    def _check_trunk(self) -> None:
         if len(self._trunks) != 1:
             raise ValueError(f"no single trunk: the network has {len(self._trunks)} spatial means")
-        return self._run(x, self._trunk_plan, self._trunks[0])[0]
 
     def _run(self, x: Tensor, plan: list[_Planned], wanted: tuple[int, ...]) -> tuple[Tensor, ...]:
         values = {self._source: x}

@@ -1,0 +1,166 @@
+"""A recipe, run: Lightning's trainer, and what a run leaves behind.
+
+The folder of a run holds `recipe.yaml` (as it was run), `last.ckpt` (to resume from) and the best
+checkpoints, the logs, and in the end `weights.safetensors` (half precision, moving average),
+`model_card.md` and `report.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from hand_mesh_ros.training.data import HandData
+from hand_mesh_ros.training.ema import MovingAverage
+from hand_mesh_ros.training.model_card import commit, model_card
+from hand_mesh_ros.training.recipes import Recipe
+from hand_mesh_ros.training.resume import check_same, write_recipe
+from hand_mesh_ros.training.settings import RecipeError
+from hand_mesh_ros.training.tasks import create_task
+
+LAST = "last.ckpt"
+# Few workers are the recipe's choice, a folder with files in it is a resumed run's, and the rest
+# is between Lightning and torch.
+_KNOWN_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*number of training batches.*",
+    ".*exists and is not empty.*",
+    ".*LeafSpec.*",
+    ".*warn_only=True.*",
+)
+
+
+def run(recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
+    """Train a recipe into the folder `out`; returns the report that is also in `report.json`.
+
+    With `resume` it goes on from `last.ckpt`, if there is one, and ends with the weights that an
+    uninterrupted run would have. Checkpoints are made at the ends of epochs.
+    Raises RecipeError if the recipe cannot be used, or is not the one that `out` was begun with;
+    FileExistsError if `out` holds a run and `resume` is not set.
+    """
+    _check(recipe)
+    last = out / LAST
+    if last.exists() and not resume:
+        raise FileExistsError(f"{out} holds a run: go on with it by --resume, or choose another")
+    if last.exists():
+        check_same(recipe, out)
+    out.mkdir(parents=True, exist_ok=True)
+    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
+    module, data = create_task(recipe), HandData(recipe)
+    trainer = _trainer(recipe, out, quiet)
+    if trainer.is_global_zero:
+        write_recipe(recipe, out)
+    begin = time.perf_counter()
+    with warnings.catch_warnings():
+        for known in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message=known)
+        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None,
+                    weights_only=False)  # fmt: skip
+        seconds = time.perf_counter() - begin
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        # the moving average is in the model now
+        (metrics,) = trainer.validate(module, data, verbose=False)
+    report = {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seconds": round(seconds, 1),
+        "commit": commit(),
+        "metrics": {name: round(value, 4) for name, value in metrics.items()},
+    }
+    if trainer.is_global_zero:
+        _write(module, recipe, report, out)
+    return report
+
+
+def _check(recipe: Recipe) -> None:
+    trainer = recipe.trainer
+    if trainer.ema and trainer.strategy.startswith("fsdp"):
+        raise RecipeError(
+            f"{recipe.file}: trainer.ema must be 0 with strategy fsdp, which has no whole weights "
+            "to average"
+        )
+
+
+def _trainer(recipe: Recipe, out: Path, quiet: bool) -> lightning.Trainer:
+    how = recipe.trainer
+    logger: Logger = CSVLogger(out, name="logs", version="")
+    if how.log == "tensorboard":
+        logger = TensorBoardLogger(out, name="logs", version="")
+    checkpoints = ModelCheckpoint(
+        out,
+        filename="{epoch:03d}-{val_pa_mpjpe:.2f}mm",
+        auto_insert_metric_name=False,
+        monitor="val_pa_mpjpe",
+        save_top_k=how.keep,
+        save_last=True,
+        # after the epoch's end, so that a resumed run begins with the next one
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [_Seeded(recipe.seed), checkpoints]
+    if how.ema:
+        callbacks.append(MovingAverage(how.ema))
+    if quiet:
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    else:
+        from lightning.pytorch.callbacks import RichProgressBar
+
+        callbacks += [RichProgressBar(), LearningRateMonitor("step")]
+    return lightning.Trainer(
+        accelerator=how.accelerator,
+        devices=how.devices or "auto",
+        num_nodes=how.nodes,
+        strategy=how.strategy,
+        precision=how.precision,
+        max_epochs=how.epochs,
+        accumulate_grad_batches=how.accumulate,
+        gradient_clip_val=recipe.optimiser.clip or None,
+        deterministic="warn" if how.deterministic else False,
+        logger=logger,
+        callbacks=callbacks,
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        # every epoch has its own samples, shared out among devices by `HandData`
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        enable_progress_bar=not quiet,
+        enable_model_summary=not quiet,
+    )
+
+
+class _Seeded(Callback):
+    """Random numbers of an epoch (dropout) depend on its number, not on what ran before."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        torch.manual_seed(self._seed + 1_000_003 * (trainer.current_epoch + 1))
+
+
+def _write(module: Any, recipe: Recipe, report: dict[str, Any], out: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = {
+        name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
+        for name, value in module.network.weights().items()
+    }
+    words = {"recipe": (out / "recipe.yaml").read_text(), "report": json.dumps(report)}
+    save_file(weights, out / "weights.safetensors", metadata=words)
+    count = sum(value.numel() for value in weights.values())
+    (out / "model_card.md").write_text(model_card(recipe, report, count))
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")

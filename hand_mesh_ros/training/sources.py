@@ -1,0 +1,97 @@
+"""Where labelled hands come from on demand: a number in, a sample out, always the same.
+
+A source is a function (split, **options) that gives a function of a seed. It is registered as
+"module:function", so that naming one imports no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hand_mesh_ros.data.samples import HandSample
+from hand_mesh_ros.geometry.cameras import project
+from hand_mesh_ros.geometry.rotations import transform_points
+from hand_mesh_ros.hand.conventions import move_hand
+from hand_mesh_ros.hand.model import load_hand_model
+from hand_mesh_ros.types import FrameSet, HandEstimate, ManoParameters
+
+Split = Literal["train", "validation"]
+SampleOf = Callable[[int], HandSample]
+
+SOURCES: dict[str, str] = {
+    "cell": "hand_mesh_ros.training.sources:cell",
+}
+
+
+def open_source(name: str, split: Split, options: Mapping[str, Any]) -> SampleOf:
+    """The function that makes samples of a source; `split` keeps people and places apart.
+
+    Raises ValueError for an unknown name or option.
+    """
+    where = SOURCES.get(name, name)
+    module, colon, function = where.partition(":")
+    if not colon:
+        raise ValueError(f"unknown source {name!r}: choose one of {', '.join(SOURCES)}")
+    make: Callable[..., SampleOf] = getattr(import_module(module), function)
+    try:
+        return make(split, **options)
+    except TypeError as error:
+        raise ValueError(f"source {name!r}: {error}") from error
+
+
+def cell(split: Split, *, width: int = 320, height: int = 240, frames: int = 8) -> SampleOf:
+    """Hands of the synthetic cell (`render.synthetic`), one camera, one hand an image.
+
+    A person, light and room last for `frames` seeds; those of the two splits are different.
+    """
+    people = {"train": 0, "validation": 500_000}[split]
+
+    def sample(seed: int) -> HandSample:
+        person, number = divmod(seed, frames)
+        images, truth = _cell(people + person, width, height, frames)
+        camera = images(number).frames[0].camera
+        hand = truth(number)
+        joints = transform_points(camera.T_camera_world, hand.joints)
+        return HandSample(
+            dataset="cell",
+            split=split,
+            name=f"{split}/{seed:08d}",
+            index=seed,
+            camera=camera,
+            side=hand.side,
+            source=Path(),
+            load_image=lambda: images(number).frames[0].image,
+            joints=joints,
+            uv=project(camera, hand.joints),
+            visibility=None,
+            mano=_in_camera(hand.mano, camera.T_camera_world),
+            group=f"{split}/{seed:08d}",
+            view=0,
+        )
+
+    return sample
+
+
+@lru_cache(maxsize=2)
+def _cell(
+    person: int, width: int, height: int, frames: int
+) -> tuple[Callable[[int], FrameSet], Callable[[int], HandEstimate]]:
+    from hand_mesh_ros.render.synthetic import SyntheticCell
+
+    side: Any = ("right", "left")[person % 2]
+    made = SyntheticCell(1, (side,), frames * 0.9, 1 / 0.9, person, width, height)
+    return lru_cache(maxsize=1)(made.frame_set), lambda number: made.ground_truth(number)[0]
+
+
+def _in_camera(mano: ManoParameters, T: np.ndarray) -> ManoParameters:
+    model = load_hand_model(side=mano.side)
+    moved = move_hand(model, T[:3, :3], T[:3, 3], mano.global_orient, mano.betas, mano.transl)
+    return ManoParameters(
+        mano.model_id, mano.side, moved.global_orient, mano.hand_pose, mano.betas, moved.transl
+    )
