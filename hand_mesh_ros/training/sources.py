@@ -7,6 +7,7 @@ A source is a function (split, **options) that gives a function of a seed. It is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +26,7 @@ Split = Literal["train", "validation"]
 SampleOf = Callable[[int], HandSample]
 
 SOURCES: dict[str, str] = {
+    "renders": "hand_mesh_ros.training.sources:renders",
     "cell": "hand_mesh_ros.training.sources:cell",
 }
 
@@ -43,6 +45,54 @@ def open_source(name: str, split: Split, options: Mapping[str, Any]) -> SampleOf
         return make(split, **options)
     except TypeError as error:
         raise ValueError(f"source {name!r}: {error}") from error
+
+
+# Persons, environments and things of the splits, as numbers of their own. A benchmark made of
+# renders takes its from elsewhere (say from 1,000,000 on), or it would be trained for.
+_WORLDS: dict[Split, range] = {
+    "train": range(0, 400_000),
+    "validation": range(500_000, 600_000),
+}
+_OCCLUDERS: Mapping[str, float] = {"none": 0.35, "held": 0.35, "free": 0.15, "hand": 0.15}
+
+
+def renders(
+    split: Split,
+    *,
+    size: int = 256,
+    occluders: Mapping[str, float] = _OCCLUDERS,
+    backgrounds: str | None = None,
+    device: str = "cpu",
+) -> SampleOf:
+    """Hands of the training renderer, one camera each, left and right alike.
+
+    Every seed has its own pose and view, and its person, environment and thing are drawn from the
+    split's own. `size` of the picture in pixels; `occluders` are shares of none, held, free and
+    hand; `backgrounds` a folder of images; `device` is Warp's name of it.
+    """
+    kinds, shares = list(occluders), np.array(list(occluders.values()), dtype=np.float64)
+    if set(kinds) - set(_OCCLUDERS) or not shares.sum() > 0 or (shares < 0).any():
+        raise ValueError(
+            f"source 'renders': occluders are shares of {', '.join(_OCCLUDERS)}, not {occluders}"
+        )
+    bounds = np.cumsum(shares / shares.sum())
+    worlds = _WORLDS[split]
+
+    def sample(seed: int) -> HandSample:
+        from hand_mesh_ros.render.scenes import SceneSpec
+        from hand_mesh_ros.render.training_views import DrawSettings, views_of
+
+        rng = np.random.default_rng([worlds.start, seed])
+        person, environment, thing = rng.integers(worlds.start, worlds.stop, 3).tolist()
+        kind: Any = kinds[min(int(np.searchsorted(bounds, rng.random())), len(kinds) - 1)]
+        side: Any = ("right", "left")[int(rng.integers(2))]
+        number = int(rng.integers(2**31))
+        spec = SceneSpec(number, person, environment, thing, kind, side, width=size, height=size)
+        settings = DrawSettings(None if backgrounds is None else Path(backgrounds), device)
+        (made,) = views_of(spec, settings)
+        return replace(made, split=split, name=f"{split}/{seed:08d}", index=seed)
+
+    return sample
 
 
 def cell(split: Split, *, width: int = 320, height: int = 240, frames: int = 8) -> SampleOf:
