@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.perception.observe import Observer
+from hand_mesh_ros.perception.observe import Observer, TimesItself
 from hand_mesh_ros.types import Frame, View
 
 Array = NDArray[np.float64]
@@ -23,6 +23,11 @@ class RemoteObserver:
 
     def __init__(self, inner: Observer | None) -> None:
         self._inner = inner
+
+    @property
+    def timings(self) -> Mapping[str, float]:
+        """What ``inner`` tells of itself, if it does."""
+        return self._inner.timings if isinstance(self._inner, TimesItself) else {}
 
     def __call__(
         self, frames: Sequence[Frame], hints: Sequence[tuple[int, Array]], search: Sequence[int]

@@ -17,7 +17,7 @@ from hand_mesh_ros.perception.associate import AssociateSettings, associate
 from hand_mesh_ros.perception.estimate import Backend, HandViews, TakesShape
 from hand_mesh_ros.perception.expect import expect
 from hand_mesh_ros.perception.fuse import fused
-from hand_mesh_ros.perception.observe import Observer
+from hand_mesh_ros.perception.observe import Observer, TimesItself
 from hand_mesh_ros.perception.track import Track, Tracker, TrackSettings
 from hand_mesh_ros.types import FrameSet, HandSet, Side, View
 
@@ -74,8 +74,9 @@ class _Hand(NamedTuple):
 class HandPipeline:
     """Holds what lasts between frame sets: the tracks. One call of `process` a set, in order.
 
-    ``timings`` are the seconds that each stage of the last set took; ``outliers`` counts, by
-    camera, views that were left out because two or more others contradict them.
+    ``timings`` are the seconds that each stage of the last set took, and the parts of observing;
+    ``outliers`` counts, by camera, views that were left out because two or more others contradict
+    them.
     """
 
     def __init__(
@@ -145,6 +146,8 @@ class HandPipeline:
         unseen = self._tracker.coasting(tracked, stamp_ns, ahead)[: max(room, 0)]
         clock.append(time.perf_counter())
         self.timings = dict(zip(_STAGES, np.diff(clock).tolist(), strict=True))
+        if isinstance(self._observer, TimesItself):
+            self.timings |= self._observer.timings
         # As the cameras saw them, each at its own time.
         used = [[i for i in h.group if views[i].index in e.view_indices] for e, h in made]
         taken = {i for group in used for i in group}

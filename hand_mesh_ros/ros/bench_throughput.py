@@ -117,10 +117,12 @@ def _run(folder: Path, module: str, hands: int) -> dict[str, float]:
         for messages in heard.values():
             messages.clear()
         before = {name: _cpu_seconds(process.pid) for name, process in processes.items()}
+        carried = _transport_seconds(processes["node"].pid)
         begin = time.monotonic()
         spin(_SECONDS)
         wall = time.monotonic() - begin
         after = {name: _cpu_seconds(process.pid) for name, process in processes.items()}
+        carried = _transport_seconds(processes["node"].pid) - carried
     executor.shutdown()
     node.destroy_node()
     rclpy.shutdown(context=context)
@@ -134,13 +136,14 @@ def _run(folder: Path, module: str, hands: int) -> dict[str, float]:
         if full
         else np.nan,
         **{f"{name}_cpu_percent": 100 * (after[name] - before[name]) / wall for name in after},
+        "transport_share_percent": 100 * carried / max(after["node"] - before["node"], 1e-9),
         **_stages(heard["diagnostics"]),
     }
     return {name: round(value, 2) for name, value in found.items()}
 
 
 def _stages(messages: list[Any]) -> dict[str, float]:
-    """Milliseconds of each stage, medians over the diagnostics."""
+    """Milliseconds of each stage, means over the diagnostics."""
     found: dict[str, list[float]] = {}
     for message in messages:
         for status in message.status:
@@ -148,7 +151,7 @@ def _stages(messages: list[Any]) -> dict[str, float]:
                 if status.name.endswith("pipeline") and pair.key.endswith(" (ms)"):
                     key = pair.key.removesuffix(" (ms)").replace(" ", "_")
                     found.setdefault(f"{key}_ms", []).append(float(pair.value))
-    return {name: float(np.median(values)) for name, values in found.items()}
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -158,6 +161,20 @@ def _cpu_seconds(pid: int) -> float:
     except OSError:
         return float("nan")
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _transport_seconds(pid: int) -> float:
+    """CPU seconds of the threads that bring messages in: Fast DDS's, and the executor's (the first,
+
+    which takes messages from DDS and only stores them).
+    """
+    total = 0.0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        comm, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+        if comm.startswith("dds.") or int(task.name) == pid:
+            fields = rest.split()
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def _ended(processes: Mapping[str, subprocess.Popen[bytes]]) -> bool:

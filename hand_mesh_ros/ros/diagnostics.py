@@ -16,7 +16,7 @@ _LEVELS = {
     "warn": DiagnosticStatus.WARN,
     "error": DiagnosticStatus.ERROR,
 }
-# Weight of the newest set in a camera's running reprojection error.
+# Weight of the newest set in running means.
 _NEWEST = 0.05
 
 
@@ -24,8 +24,8 @@ _NEWEST = 0.05
 class Statistics:
     """What the running node has done, written by its worker.
 
-    ``reprojection_px`` by camera: a running mean of the median distance between the landmarks of
-    an image and those of the hands that were made.
+    ``stages``: running means of seconds. ``reprojection_px`` by camera: a running mean of the
+    median distance between the landmarks of an image and those of the hands that were made.
     """
 
     sets: int = 0
@@ -38,17 +38,20 @@ class Statistics:
         """Take one result in; ``latency`` and ``stages`` in seconds."""
         self.sets += 1
         self.hands += len(hands.hands)
-        self.latency, self.stages = latency, dict(stages)
+        self.latency = latency
+        for stage, seconds in stages.items():
+            _mean(self.stages, stage, seconds)
         for hand in hands.hands:
             estimate = hand.estimate
             for index, errors in zip(estimate.view_indices, estimate.residual_px, strict=False):
                 seen = errors[np.isfinite(errors)]
                 if len(seen):
-                    self._mean(hands.views[index], float(np.median(seen)))
+                    _mean(self.reprojection_px, hands.views[index], float(np.median(seen)))
 
-    def _mean(self, camera: str, px: float) -> None:
-        before = self.reprojection_px.get(camera, px)
-        self.reprojection_px[camera] = before + _NEWEST * (px - before)
+
+def _mean(means: dict[str, float], key: str, newest: float) -> None:
+    before = means.get(key, newest)
+    means[key] = before + _NEWEST * (newest - before)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def pipeline_status(
     and ``skipped``: sets in the queue, and those that a newer one has pushed out of it;
     ``trouble``: what else there is to warn of, in words.
     """
+    stages = dict(statistics.stages)  # the worker goes on writing
     values = {
         "frame sets": str(statistics.sets),
         "hands": str(statistics.hands),
@@ -94,7 +98,7 @@ def pipeline_status(
         "sets waiting": str(waiting),
         "sets dropped because a newer one came": str(skipped),
         "failures": str(failures),
-        **{f"{stage} (ms)": f"{1e3 * seconds:.1f}" for stage, seconds in statistics.stages.items()},
+        **{f"{stage} (ms)": f"{1e3 * seconds:.1f}" for stage, seconds in stages.items()},
         **{f"frames {reason}": str(count) for reason, count in counters.items()},
         **device_memory(),
     }

@@ -6,6 +6,7 @@ frame set, runs the pipeline and publishes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -114,13 +115,18 @@ class HandMeshNode(ManagedNode):
         if self._reset_wanted:
             self._reset_wanted = False
             pipeline.reset()
+        clock = [time.perf_counter()]
         frames = inputs.frame_set(item)
         if frames is None:
             return
+        clock.append(time.perf_counter())
         hands = pipeline.process(frames, self._age if settings.predict_to_now else None)
         frame_id = settings.output_frame or frames.frames[0].camera.frame_id
+        clock.append(time.perf_counter())
         outputs.publish(hands, frames, frame_id, settings.live, self._age)
-        self._statistics.add(hands, self._age(hands.stamp_ns), pipeline.timings)
+        clock.append(time.perf_counter())
+        stages = {"decode": clock[1] - clock[0], **pipeline.timings, "publish": clock[3] - clock[2]}
+        self._statistics.add(hands, self._age(hands.stamp_ns), stages)
         if self._calibrations is not None:  # after what a robot waits for
             self._calibrations.add(hands)
 

@@ -115,3 +115,14 @@ def test_the_pipeline_makes_hands_of_views_alone(
         assert sorted(found.estimate.view_indices) == [0, 1, 2, 3]
         ids.add(found.track_id)
     assert len(ids) == 1
+
+
+def test_what_the_inner_observer_takes_is_told() -> None:
+    class Timed:
+        timings = {"detect": 0.25}
+
+        def __call__(self, frames: object, hints: object, search: object) -> list[View]:
+            return []
+
+    assert RemoteObserver(Timed()).timings == {"detect": 0.25}
+    assert RemoteObserver(None).timings == {}

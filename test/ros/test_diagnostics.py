@@ -101,5 +101,6 @@ def test_reprojection_is_counted_for_the_camera_that_saw_it(
     assert (statistics.latency, statistics.stages) == (0.05, {"observe": 0.01})
     assert statistics.reprojection_px == {"front": 3.0, "top": 7.0}
     for _ in range(200):
-        statistics.add(make_set(make_hand(residual_px=errors + 1)), 0.05, {})
+        statistics.add(make_set(make_hand(residual_px=errors + 1)), 0.05, {"observe": 0.03})
     assert statistics.reprojection_px["front"] == pytest.approx(4.0, abs=0.01)
+    assert statistics.stages["observe"] == pytest.approx(0.03, abs=1e-4)
