@@ -34,12 +34,18 @@ class Benchmark:
 
 # name -> "module:function", a function (folder) -> Benchmark; imported when chosen
 BENCHMARKS: dict[str, str] = {
-    "freihand": "hand_mesh_ros.evaluation.official:freihand",
-    "ho3d": "hand_mesh_ros.evaluation.official:ho3d",
     "arrays": "hand_mesh_ros.evaluation.official:arrays",
+    "renders-v1": "hand_mesh_ros.evaluation.renders_v1:renders_v1",
+    **{
+        name: f"hand_mesh_ros.evaluation.dataset_benchmarks:{name}"
+        for name in (
+            "freihand", "ho3d", "ho3d_v3", "dexycb", "hanco", "interhand",
+            "hint_newdays", "hint_visor", "hint_ego4d",
+        )
+    },
 }
 # those that need no folder, because they make what they show
-WITHOUT_FOLDER: set[str] = set()
+WITHOUT_FOLDER: set[str] = {"renders-v1"}
 
 
 def thinned(benchmark: Benchmark, limit: int | None) -> Benchmark:

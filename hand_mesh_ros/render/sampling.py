@@ -26,6 +26,8 @@ _RAISED = np.array([[0.0, -1, 0], [0, 0, 1], [-1, 0, 0]])
 _MIRROR_WORLD, _MIRROR_MODEL = np.diag([1.0, -1, 1]), np.diag([-1.0, 1, 1])
 _FINGER_THICKNESS = 0.0135
 _CANDIDATES = 6
+# Largest share of the arm's direction that is towards the cameras.
+_ARM_TOWARDS = 0.35
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,16 +113,24 @@ def contact_pose(rng: np.random.Generator, model: HandModel, betas: FloatArray) 
 def heading(rng: np.random.Generator, spread: float = 1.0) -> FloatArray:
     """Rotation (3, 3) of a right model: palm or back or edge to the cameras, fingers mostly up.
 
-    ``spread`` scales how far from upright it turns; one hand in twelve is turned any way.
+    ``spread`` scales how far from upright it turns; one hand in twenty is turned any way in which
+    its arm is not between it and the cameras.
     """
-    if rng.random() < 0.08 * spread:
+    while True:
+        rotation = _any_heading(rng, spread)
+        if rotation[0, 0] < _ARM_TOWARDS:
+            return rotation
+
+
+def _any_heading(rng: np.random.Generator, spread: float) -> FloatArray:
+    if rng.random() < 0.05 * spread:
         from hand_mesh_ros.render.occluders import random_turn
 
         return random_turn(rng)
     about = np.deg2rad(rng.choice([0.0, 180.0, 90.0, -90.0], p=[0.5, 0.28, 0.11, 0.11]))
     turn = exp_so3(np.array([0, 0, about + np.deg2rad(22) * spread * rng.normal()]))
     pitch = exp_so3(np.array([0, np.deg2rad(22) * spread * rng.normal(), 0]))
-    roll = exp_so3(np.array([np.deg2rad(38) * spread * rng.normal(), 0, 0]))
+    roll = exp_so3(np.array([np.deg2rad(32) * spread * rng.normal(), 0, 0]))
     return np.asarray(roll @ pitch @ turn @ _RAISED)
 
 

@@ -132,15 +132,17 @@ def make_scene(spec: SceneSpec) -> Scene:
 
 
 def rig(rng: np.random.Generator, views: int, width: int, height: int) -> tuple[Camera, ...]:
-    """``view_0``...: cameras around `CENTRE`, so far away that the hand fills a third or more."""
-    share = rng.uniform(0.34, 0.66)
+    """``view_0``...: cameras around `CENTRE`, 0.32 to 0.8 m away, with such a field of view that
+
+    the hand is a third to two thirds of the picture long, as in a webcam's or a crop of it.
+    """
+    share = rng.uniform(0.38, 0.68)
     turns = rng.normal(0, 12) + (np.linspace(-1, 1, views) * min(12 * views, 75) if views > 1 else 0)
     cameras = []
     for k, turn in enumerate(np.deg2rad(np.atleast_1d(turns))):
         rise = np.deg2rad(rng.uniform(-8, 38))
-        field = np.deg2rad(rng.uniform(38, 72))
-        focal = max(width, height) / 2 / np.tan(field / 2)
-        distance = focal * _HAND_LENGTH / (share * min(width, height)) * rng.uniform(0.92, 1.08)
+        distance = rng.uniform(0.32, 0.8)
+        focal = share * min(width, height) * distance / _HAND_LENGTH
         across = np.cos(rise) * np.array([np.cos(turn), np.sin(turn)])
         eye = CENTRE + distance * np.array([*across, np.sin(rise)])
         aim = CENTRE + rng.normal(0, 0.10, 3) * _HAND_LENGTH / share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,13 +50,13 @@ class Sensor:
         height, width = linear.shape[:2]
         rng = np.random.default_rng([self.seed, 83])
         blur = self.focus * width / 256
-        light = cv2.GaussianBlur(linear, (0, 0), blur) if blur > 0.3 else linear
-        radius = np.hypot(*np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height)))
-        falloff = (1 - self.vignette * radius**2 / 2).astype(np.float32)
-        light = light * falloff[..., None] * self.gains.astype(np.float32)
+        light = cv2.GaussianBlur(linear, (0, 0), max(blur, 0.2))
+        light *= _falloff(width, height, self.vignette)[..., None] * self.gains.astype(np.float32)
         grain = rng.standard_normal(light.shape, dtype=np.float32)
-        light += grain * np.sqrt(self.shot**2 * np.maximum(light, 0) + self.read**2)
-        picture = _table()[np.clip(light * (_CURVE / 2), 0, _CURVE - 1).astype(np.int32)]
+        grain *= np.sqrt(np.float32(self.shot**2) * light + np.float32(self.read**2))
+        light += grain
+        light *= _CURVE / 2
+        picture = _table()[np.clip(light, 0, _CURVE - 1, out=light).astype(np.int16)]
         if self.jpeg:
             options = [cv2.IMWRITE_JPEG_QUALITY, self.jpeg]
             ok, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), options)
@@ -82,13 +83,16 @@ def random_sensor(rng: np.random.Generator) -> Sensor:
     )
 
 
+def _falloff(width: int, height: int, loss: float) -> NDArray[np.float32]:
+    """What the lens leaves of the light, (height, width): 1 in the middle, ``1 - loss`` in corners."""
+    x = np.linspace(-1, 1, width, dtype=np.float32) ** 2
+    y = np.linspace(-1, 1, height, dtype=np.float32) ** 2
+    return np.asarray(1 - np.float32(loss / 2) * (y[:, None] + x))
+
+
+@lru_cache(maxsize=1)
 def _table() -> NDArray[np.uint8]:
     """sRGB bytes of linear light 0 to 2, rolled off softly above 0.8."""
     from hand_mesh_ros.render.shading import to_srgb
 
-    if not _MADE:
-        _MADE.append((255 * to_srgb(np.arange(_CURVE) * 2 / _CURVE) + 0.5).astype(np.uint8))
-    return _MADE[0]
-
-
-_MADE: list[NDArray[np.uint8]] = []
+    return (255 * to_srgb(np.arange(_CURVE) * 2 / _CURVE) + 0.5).astype(np.uint8)

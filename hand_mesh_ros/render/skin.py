@@ -18,11 +18,13 @@ _NAIL = (0.0071, 0.0056)  # half length and half width, metres
 _NAIL_SCALE = {"thumb": 1.35, "index": 1.0, "middle": 1.05, "ring": 1.0, "little": 0.8}
 # Even skin of a model without colours, linear light.
 _PLAIN = np.array([0.55, 0.33, 0.24])
+# How the exponent of each colour grows with pigment: from pale to dark brown, by eye.
+_PIGMENT = np.array([1.55, 0.86, 0.63])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SkinLook:
-    """``melanin``: exponent of the base albedo, below 1 paler, above 1 darker; ``tint`` (3,)
+    """``melanin``: 1 is the model's own tone, below paler, above darker; ``tint`` (3,)
 
     multiplies it. ``nail`` (3,) linear colour that ``nail_share`` of a nail shows. ``mottle``,
     ``bump``, ``freckles`` and ``gloss`` are strengths; ``shift`` (3,) m moves the noise, so that
@@ -45,7 +47,7 @@ class SkinLook:
         (Beer and Lambert), so that tones are powers of one another and the palm stays paler.
         """
         base = np.tile(_PLAIN, (model.num_vertices, 1)) if model.albedo is None else model.albedo
-        return np.clip(base**self.melanin * self.tint, 0.005, 0.9)
+        return np.clip(base ** (1 + _PIGMENT * (self.melanin - 1)) * self.tint, 0.005, 0.9)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,14 +71,14 @@ def random_person(seed: int) -> Person:
     rng = np.random.default_rng([seed, 29])
     melanin = float(rng.choice([rng.uniform(0.68, 1.05), rng.uniform(1.05, 2.1)], p=[0.6, 0.4]))
     polished = rng.random() < 0.15
-    natural = np.array([0.70, 0.46, 0.39]) ** (0.6 + 0.4 * melanin)
+    natural = np.array([0.70, 0.46, 0.39]) ** (0.7 + 0.3 * melanin)
     paint = rng.uniform(0.02, 0.75, 3)
     skin = SkinLook(
         melanin=melanin,
         tint=np.array([1.0, rng.uniform(0.9, 1.06), rng.uniform(0.85, 1.06)])
         * rng.uniform(0.9, 1.08),
         nail=paint if polished else natural,
-        nail_share=0.95 if polished else rng.uniform(0.5, 0.85),
+        nail_share=0.95 if polished else rng.uniform(0.3, 0.6),
         mottle=rng.uniform(0.08, 0.2),
         bump=rng.uniform(0.05, 0.16),
         freckles=rng.uniform(0.3, 0.9) * float(rng.random() < 0.15),

@@ -1,14 +1,14 @@
 """Labelled pictures of hands from a few numbers: scenes into samples, for training and tests.
 
-`views_of` gives a scene's samples, one a camera. Labels are made at once; a picture is drawn when
-it is asked for, every time the same.
+`views_of` gives a scene's samples, one a camera. Points and visibility are made at once; pictures,
+masks and depth when they are asked for, every time the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,16 @@ class ViewLabels:
         return np.asarray(self.owner == scenes.HAND)
 
     @property
+    def numbered(self) -> NDArray[np.uint8]:
+        """Both masks in one picture (H, W): ``owner`` + 1, and 128 more where ``amodal``."""
+        return np.asarray(self.owner + 1 + 128 * self.amodal.astype(np.int16), dtype=np.uint8)
+
+    @property
+    def things(self) -> NDArray[np.bool_]:
+        """(H, W), where something held or in the way is seen; another hand is none."""
+        return np.asarray(self.owner == scenes.THING)
+
+    @property
     def visible_share(self) -> float:
         """Visible pixels of the hand over the amodal ones; 0 for a hand out of the picture."""
         return float(self.visible.sum() / max(int(self.amodal.sum()), 1))
@@ -74,12 +84,19 @@ class SceneViews:
     def __init__(self, spec: SceneSpec, settings: DrawSettings | None = None) -> None:
         self.spec, self.settings = spec, settings or DrawSettings()
 
+        self._labels: dict[int, ViewLabels] = {}
+
     @cached_property
     def scene(self) -> Scene:
         return scenes.make_scene(self.spec)
 
     def labels(self, view: int) -> ViewLabels:
         """Masks, depth and visibility in one camera."""
+        if view not in self._labels:
+            self._labels[view] = self._labelled(view)
+        return self._labels[view]
+
+    def _labelled(self, view: int) -> ViewLabels:
         from hand_mesh_ros.render import warp_raster as raster
 
         scene, camera = self.scene, self.scene.cameras[view]
@@ -114,26 +131,33 @@ class SceneViews:
         return sensor.expose(layer[..., :3] + (1 - layer[..., 3:]) * behind)
 
     def samples(self, **where: Any) -> list[HandSample]:
-        """One sample a camera; ``where``: dataset, split, name and index of the first, sequence,
+        """One sample a camera; ``where`` as in `sample`, where ``index`` is of the first."""
+        first = where.get("index", 0)
+        return [
+            self.sample(view, **{**where, "index": first + view})
+            for view in range(self.spec.views)
+        ]
 
-        frame, and ``extras`` to add.
-        """
-        return [self._sample(view, **where) for view in range(self.spec.views)]
-
-    def _sample(
+    def sample(
         self, view: int, *, dataset: str = "renders", split: str = "train",
         name: str | None = None, index: int = 0, sequence: str | None = None,
         frame: int | None = None, extras: Mapping[str, Any] | None = None,
     ) -> HandSample:  # fmt: skip
+        """The labelled view of one camera, with its place in a data set and ``extras`` to add."""
         scene, spec = self.scene, self.spec
         camera, labels = scene.cameras[view], self.labels(view)
         name = f"{spec.seed:08d}" if name is None else name
         uv = project(camera, scene.joints)
+
+        # A sample keeps the numbers of its scene, not its meshes: a data set has many of them.
+        def again() -> SceneViews:
+            return scene_views(spec, self.settings)
+
         return HandSample(
-            dataset=dataset, split=split, index=index + view,
+            dataset=dataset, split=split, index=index,
             name=name if spec.views == 1 else f"{name}/{view}",
             camera=camera, side=spec.side, source=Path("renders"),
-            load_image=_later(self.picture, view),
+            load_image=lambda: again().picture(view),
             joints=transform_points(camera.T_camera_world, scene.joints),
             vertices=transform_points(camera.T_camera_world, scene.vertices),
             uv=uv, visibility=labels.joints_seen,
@@ -142,11 +166,12 @@ class SceneViews:
             visible_share=labels.visible_share,
             group=name if spec.views > 1 else None, view=view,
             sequence=sequence, frame=frame, stamp=spec.clock,
-            load_depth=lambda: labels.depth,
-            load_hand_mask=lambda: labels.visible,
-            load_object_mask=lambda: np.asarray(labels.owner == scenes.THING),
+            load_depth=lambda: again().labels(view).depth,
+            load_hand_mask=lambda: again().labels(view).visible,
+            load_object_mask=lambda: again().labels(view).things,
             extras={
-                "amodal_mask": labels.amodal, "vertex_visibility": labels.vertices_seen,
+                "load_amodal_mask": lambda: again().labels(view).amodal,
+                "vertex_visibility": labels.vertices_seen,
                 "occluder": spec.occluder, "person": spec.person,
                 "environment": spec.environment, "thing": spec.thing, **(extras or {}),
             },
@@ -209,9 +234,15 @@ class SceneViews:
         return np.asarray(table[picture])
 
 
+@lru_cache(maxsize=4)
+def scene_views(spec: SceneSpec, settings: DrawSettings) -> SceneViews:
+    """The views of a scene; those of the last few are kept, as several views are asked for."""
+    return SceneViews(spec, settings)
+
+
 def views_of(spec: SceneSpec, settings: DrawSettings | None = None) -> list[HandSample]:
     """The samples of a scene, one a camera."""
-    return SceneViews(spec, settings).samples()
+    return scene_views(spec, settings or DrawSettings()).samples()
 
 
 def in_camera(mano: ManoParameters, model: HandModel, camera: Camera) -> ManoParameters:
@@ -271,7 +302,3 @@ def _box(mask: NDArray[np.bool_], uv: FloatArray) -> FloatArray:
     if not len(rows):
         return np.array([*np.nanmin(uv, axis=0), *np.nanmax(uv, axis=0)])
     return np.array([columns[0], rows[0], columns[-1], rows[-1]], dtype=np.float64)
-
-
-def _later(draw: Callable[[int], ImageArray], view: int) -> Callable[[], ImageArray]:
-    return lambda: draw(view)

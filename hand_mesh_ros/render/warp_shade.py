@@ -126,7 +126,7 @@ def nail_at(rest: wp.vec3, nails: wp.array2d(dtype=wp.vec3)) -> wp.vec2:
         v = wp.dot(offset, nails[k, 2])
         up = wp.dot(offset, nails[k, 3])
         if up > -0.0045 and wp.abs(u) < 1.2 and wp.abs(v) < 1.2:
-            r = u * u * wp.abs(u) + v * v * v * v
+            r = wp.abs(u * u * u) + wp.abs(v * v * v)
             w = 1.0 - wp.smoothstep(0.75, 1.0, r)
             if w > inside:
                 inside = w
@@ -413,10 +413,12 @@ def _parallel(
     side = np.cross(directions, helper)
     side /= np.linalg.norm(side, axis=1, keepdims=True)
     basis = np.stack([side, np.cross(side, directions), -directions], axis=1)
-    local = np.einsum("dij,vj->dvi", basis, points).astype(np.float32)
-    low, high = local.min(axis=1), local.max(axis=1)
-    pixel = np.maximum((high - low)[:, :2].max(axis=1), 1e-6) / (size - 3)
-    uv = (local[..., :2] - low[:, None, :2]) / pixel[:, None, None] + 1
+    # Axes first, points last: NumPy is several times faster along them.
+    local = basis.astype(np.float32) @ np.ascontiguousarray(points.T, dtype=np.float32)
+    low, high = local.min(axis=2), local.max(axis=2)
+    extent = np.maximum(high - low, 1e-6)
+    pixel = extent[:, :2].max(axis=1) / (size - 3)
+    uv = (local[:, :2] - low[:, :2, None]) / pixel[:, None, None] + 1
     # 1/z is interpolated; seen from far away that is as straight as parallel light.
-    depth = local[..., 2] - low[:, None, 2] + 20 * np.maximum((high - low)[:, None, 2], 1e-6)
-    return uv, depth, pixel
+    depth = local[:, 2] - low[:, 2, None] + 20 * extent[:, 2, None]
+    return uv.transpose(0, 2, 1), depth, pixel
