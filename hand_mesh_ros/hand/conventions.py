@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.rotations import exp_so3, log_so3
 from hand_mesh_ros.hand.layout import (
+    INTERHAND_TO_OPENPOSE,
     MANO_TO_OPENPOSE,
+    OPENPOSE_TO_INTERHAND,
     OPENPOSE_TO_MANO,
     OPENPOSE_TO_RHD,
     OPENXR_OF_OPENPOSE,
@@ -41,7 +43,7 @@ __all__ = [
     "to_openxr_order", "transl_from_wrist", "wrist_from_transl",
 ]  # fmt: skip
 
-JointOrder = Literal["openpose", "mediapipe", "freihand", "mano", "ho3d", "rhd"]
+JointOrder = Literal["openpose", "mediapipe", "freihand", "mano", "ho3d", "rhd", "interhand"]
 Axes = Literal["opencv", "opengl", "pytorch3d"]
 
 _SAME: Final = np.arange(21)
@@ -53,6 +55,7 @@ JOINT_ORDERS: Final[Mapping[str, tuple[IntArray, IntArray]]] = MappingProxyType(
         "mano": (MANO_TO_OPENPOSE, OPENPOSE_TO_MANO),
         "ho3d": (MANO_TO_OPENPOSE, OPENPOSE_TO_MANO),
         "rhd": (RHD_TO_OPENPOSE, OPENPOSE_TO_RHD),
+        "interhand": (INTERHAND_TO_OPENPOSE, OPENPOSE_TO_INTERHAND),
     }
 )
 """By name of an order of 21 joints: the gather to OpenPose's order, and the one back."""

@@ -70,6 +70,12 @@ RHD_TO_OPENPOSE: Final = _gather(
 OPENPOSE_TO_RHD: Final = RHD_TO_OPENPOSE
 """RHD stores every finger from its tip inwards; the permutation is its own inverse."""
 
+INTERHAND_TO_OPENPOSE: Final = _gather(
+    [20, 3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12, 19, 18, 17, 16]
+)
+OPENPOSE_TO_INTERHAND: Final = _gather(np.argsort(INTERHAND_TO_OPENPOSE).tolist())
+"""InterHand stores each finger from its tip inwards, thumb first, and the wrist last."""
+
 OPENXR_NAMES: Final = (
     "palm",
     "wrist",

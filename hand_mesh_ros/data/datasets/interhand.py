@@ -35,17 +35,12 @@ from hand_mesh_ros.data.datasets.files import (
 from hand_mesh_ros.data.datasets.mano import HandModels, Posed, check_models, posed
 from hand_mesh_ros.data.samples import HandSample, StoredMano
 from hand_mesh_ros.geometry.rotations import transform_points
-from hand_mesh_ros.hand.layout import IntArray
+from hand_mesh_ros.hand.layout import INTERHAND_TO_OPENPOSE
 from hand_mesh_ros.types import FloatArray, Side
 
 Split = Literal["train", "val", "test"]
 INFO = DatasetInfo("interhand", "InterHand2.6M")
 MM = 1e-3
-
-TO_OPENPOSE: IntArray = np.array(
-    [20, 3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12, 19, 18, 17, 16]
-)
-"""InterHand stores each finger from its tip inwards, thumb first, and the wrist last."""
 
 _SLICES: dict[Side, slice] = {"right": slice(0, 21), "left": slice(21, 42)}
 _ROOT = 20
@@ -175,14 +170,14 @@ class _InterHand:
             raise BadSample(path, f"{capture}/{frame}: a valid joint is not finite")
         hand = _SLICES[side]
         points = np.where(valid[:, None], points * MM, np.nan)
-        return np.asarray(points[hand][TO_OPENPOSE])
+        return np.asarray(points[hand][INTERHAND_TO_OPENPOSE])
 
     def _counted(self, annotation: dict[str, Any], side: Side) -> Any:
         """The annotation's own joint_valid, in the image; nothing without a valid wrist."""
         path = self._path("data")
         valid = array(np.ravel(item(annotation, "joint_valid", path)), (42,), path, "joint_valid")
         mine = valid[_SLICES[side]] > 0
-        return (mine & mine[_ROOT])[TO_OPENPOSE]
+        return (mine & mine[_ROOT])[INTERHAND_TO_OPENPOSE]
 
     def _box(self, annotation: dict[str, Any]) -> FloatArray:
         """x0, y0, x1, y1 of x, y, width, height: of all hands in the image, so of one alone."""

@@ -14,10 +14,10 @@ from layout_writers import interhand as writer
 from layout_writers.checks import check_mano, check_on_hand
 
 from hand_mesh_ros.data.datasets import BadDataset, BadSample
-from hand_mesh_ros.data.datasets.interhand import TO_OPENPOSE, open_interhand
+from hand_mesh_ros.data.datasets.interhand import open_interhand
 from hand_mesh_ros.data.datasets.mano import load_hand_models, with_left_corrected
 from hand_mesh_ros.geometry.rotations import invert_rigid, transform_points
-from hand_mesh_ros.hand.layout import JOINT_NAMES
+from hand_mesh_ros.hand.layout import INTERHAND_TO_OPENPOSE, JOINT_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_cameras_of_one_instant_agree_in_the_world(written: tuple) -> None:
 def test_order_of_joints() -> None:
     """Fingers from the tip inwards, the thumb first; the wrist is the last of a hand."""
     names = [None] * 21
-    for openpose, stored in enumerate(TO_OPENPOSE):
+    for openpose, stored in enumerate(INTERHAND_TO_OPENPOSE):
         names[stored] = JOINT_NAMES[openpose]
     assert names[:5] == ["thumb_tip", "thumb_ip", "thumb_mcp", "thumb_cmc", "index_tip"]
     assert names[19:] == ["little_mcp", "wrist"]
