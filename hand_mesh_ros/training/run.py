@@ -98,18 +98,10 @@ def _trainer(recipe: Recipe, out: Path, quiet: bool) -> lightning.Trainer:
     logger: Logger = CSVLogger(out, name="logs", version="")
     if how.log == "tensorboard":
         logger = TensorBoardLogger(out, name="logs", version="")
-    checkpoints = ModelCheckpoint(
-        out,
-        filename="{epoch:03d}-{val_pa_mpjpe:.2f}mm",
-        auto_insert_metric_name=False,
-        monitor="val_pa_mpjpe",
-        save_top_k=how.keep,
-        save_last=True,
-        # after the epoch's end, so that a resumed run begins with the next one
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [_Seeded(recipe.seed), checkpoints]
+    callbacks: list[Callback] = [_Seeded(recipe.seed), _kept(out, Path(LAST).stem)]
+    if how.keep:
+        best = _kept(out, "{epoch:03d}-{val_pa_mpjpe:.2f}mm", "val_pa_mpjpe", how.keep)
+        callbacks.append(best)
     if how.ema:
         callbacks.append(MovingAverage(how.ema))
     if quiet:
@@ -140,16 +132,31 @@ def _trainer(recipe: Recipe, out: Path, quiet: bool) -> lightning.Trainer:
     )
 
 
+def _kept(out: Path, filename: str, monitor: str | None = None, count: int = 1) -> ModelCheckpoint:
+    """Checkpoints after an epoch's end, so that a resumed run begins with the next one."""
+    return ModelCheckpoint(
+        out,
+        filename=filename,
+        auto_insert_metric_name=False,
+        monitor=monitor,
+        save_top_k=count,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
 class _Seeded(Callback):
-    """Random numbers of an epoch (dropout) depend on its number, not on what ran before."""
+    """Random numbers of a step (dropout) depend on its number, not on what ran before.
+
+    Of an epoch would not do: Lightning draws from the generator in another order after a resume.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        torch.manual_seed(self._seed + 1_000_003 * (trainer.current_epoch + 1))
+    def on_train_batch_start(self, trainer: lightning.Trainer, *args: Any) -> None:
+        step = trainer.fit_loop.total_batch_idx
+        torch.manual_seed((self._seed + 1) * 1_000_003 + step + trainer.global_rank * 500_009)
 
 
 def _write(module: Any, recipe: Recipe, report: dict[str, Any], out: Path) -> None:
