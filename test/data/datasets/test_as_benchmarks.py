@@ -17,7 +17,7 @@ from hand_mesh_ros.evaluation.scores import score
 SPLITS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "freihand": (freihand.write, "evaluation", {}),
     "ho3d_v3": (ho3d.write, "evaluation", {}),
-    "hanco": (hanco.write, "test", {"variant": "rgb_merged"}),
+    "hanco": (hanco.write, "test", {}),
     "interhand": (interhand.write, "train", {}),
 }
 
