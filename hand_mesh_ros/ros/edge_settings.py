@@ -10,8 +10,9 @@ from hand_mesh_ros.perception.edge import EdgeSettings
 from hand_mesh_ros.perception.frame_sets import SyncSettings
 from hand_mesh_ros.perception.observe import ObserveSettings
 from hand_mesh_ros.ros.managed_node import COMMON_SPECS
+from hand_mesh_ros.ros.node_specs import NODE_SPECS
 from hand_mesh_ros.ros.parameters import Spec, declare, read
-from hand_mesh_ros.ros.settings import NODE_SPECS, CameraSettings, Sync, load_cameras
+from hand_mesh_ros.ros.settings import CameraSettings, Sync, load_cameras
 
 _LIKE = {spec.name: spec for spec in NODE_SPECS}
 EDGE_SPECS = (

@@ -22,10 +22,11 @@ from hand_mesh_ros.ros.calibrations import Calibrations
 from hand_mesh_ros.ros.diagnostics import Statistics, camera_status, pipeline_status
 from hand_mesh_ros.ros.inputs import CameraInputs, RawSet
 from hand_mesh_ros.ros.managed_node import ManagedNode
+from hand_mesh_ros.ros.node_specs import NODE_SPECS
 from hand_mesh_ros.ros.outputs import HandOutputs
 from hand_mesh_ros.ros.parameters import refuse_bad
 from hand_mesh_ros.ros.running import run_node
-from hand_mesh_ros.ros.settings import NODE_SPECS, LiveSettings, NodeSettings, load_settings
+from hand_mesh_ros.ros.settings import LiveSettings, NodeSettings, load_settings
 from hand_mesh_ros.ros.worker import Worker
 
 _SPECS = {spec.name: spec for spec in NODE_SPECS}

@@ -15,9 +15,10 @@ from rclpy.parameter import Parameter
 
 from hand_mesh_ros.ros.camera_cell_node import CELL_SPECS
 from hand_mesh_ros.ros.edge_settings import EDGE_SPECS, load_edge_settings
+from hand_mesh_ros.ros.node_specs import NODE_SPECS, camera_specs
 from hand_mesh_ros.ros.parameter_files import read_parameters
 from hand_mesh_ros.ros.parameters import Spec, as_markdown, declare, refuse_bad
-from hand_mesh_ros.ros.settings import NODE_SPECS, camera_specs, load_settings
+from hand_mesh_ros.ros.settings import load_settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "config"
 EDGE, FUSION = FOLDER / "edge.yaml", FOLDER / "fusion.yaml"
