@@ -88,7 +88,8 @@ def demo(
 
 @app.command(
     epilog="Examples: hand-mesh reconstruct hand.mp4 --out out/hand   |   "
-    "hand-mesh reconstruct cell/ --out out/cell --no-video"
+    "hand-mesh reconstruct cell/ --out out/cell --no-video   |   "
+    "hand-mesh reconstruct archive/ --each --no-video"
 )
 def reconstruct(
     source: Annotated[Path, typer.Argument(help="Video, folder of images, recording or bag.")],
@@ -108,8 +109,27 @@ def reconstruct(
         Path | None, typer.Option(help="The person's hand shape, of calibrate-shape.")
     ] = None,
     video: Annotated[bool, typer.Option(help="Write overlay.mp4 with the mesh drawn.")] = True,
+    each: Annotated[
+        bool, typer.Option("--each", help="SOURCE is a folder of recordings: do what is not done.")
+    ] = False,
+    ray: Annotated[
+        bool | None, typer.Option(help="With --each, run on Ray; default: where it is installed.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="With --each, Ray's actors at most.", min=1)
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="With --each, try again what failed before.")
+    ] = False,
 ) -> None:
     """Reconstruct hands from files, without ROS: hands.jsonl, overlay.mp4, sheet.png, report."""
+    if each:
+        from hand_mesh_ros.cli_reconstruct import reconstruct_each
+        from hand_mesh_ros.evaluation.reconstruct_many import ManySettings
+
+        files = [path and path.resolve() for path in (hand_model, shape, calibration)]
+        settings = ManySettings(backend, max_hands, *files, unit_m, video)
+        return reconstruct_each(source, out, settings, ray, workers, retry)
     from hand_mesh_ros.data.recordings import BadRecording, open_recording
     from hand_mesh_ros.evaluation.reconstruct import reconstruct as run
     from hand_mesh_ros.networks.assets import AssetError
