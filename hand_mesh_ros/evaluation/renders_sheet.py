@@ -25,10 +25,11 @@ def contact_sheet(split: Split = "test") -> ImageArray:
         some = [e for e in single if e.spec.occluder == occluder][:_COLUMNS]
         rows.append([s.image for s in RenderedSamples(some)])
         captions.append(caption)
-    for part, caption in (("multi", "instants in four cameras"), ("motion", "motion, 1/5 s apart")):
-        step = 3 if part == "motion" else 1
-        part_name: Part = "multi" if part == "multi" else "motion"
-        some = entries(split, (part_name,))[: step * _COLUMNS : step]
+    parts: tuple[tuple[Part, str, int], ...] = (
+        ("multi", "instants in four cameras", 1), ("motion", "motion, 1/5 s apart", 3),
+    )  # fmt: skip
+    for part, caption, step in parts:
+        some = entries(split, (part,))[: step * _COLUMNS : step]
         rows.append([s.image for s in RenderedSamples(some)])
         captions.append(caption)
     some = [e for e in single if e.spec.occluder == "held"][:_COLUMNS]

@@ -7,7 +7,7 @@ masks and depth when they are asked for, every time the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,7 +182,9 @@ class SceneViews:
         return random_environment(self.spec.environment)
 
     def _sensor(self, view: int) -> Sensor:
-        return random_sensor(np.random.default_rng([self.spec.seed, view, 11]))
+        """The camera of a motion stays itself; only the noise is new in every picture."""
+        made = random_sensor(np.random.default_rng([self.spec.seed, view, 11]))
+        return replace(made, seed=made.seed + round(1e3 * (self.spec.clock or 0.0)))
 
     @cached_property
     def _lit(self) -> World:
