@@ -127,8 +127,8 @@ def reconstruct(
         from hand_mesh_ros.cli_reconstruct import reconstruct_each
         from hand_mesh_ros.evaluation.reconstruct_many import ManySettings
 
-        files = [path and path.resolve() for path in (hand_model, shape, calibration)]
-        settings = ManySettings(backend, max_hands, *files, unit_m, video)
+        model, person, intrinsics = (f and f.resolve() for f in (hand_model, shape, calibration))
+        settings = ManySettings(backend, max_hands, model, person, intrinsics, unit_m, video)
         return reconstruct_each(source, out, settings, ray, workers, retry)
     from hand_mesh_ros.data.recordings import BadRecording, open_recording
     from hand_mesh_ros.evaluation.reconstruct import reconstruct as run

@@ -47,6 +47,7 @@ class EfficientNetLite0(nn.Module):
                 blocks.append(_Block(before, channels, kernel, 1 if k else stride, expansion))
                 before = channels
         self._blocks = nn.ModuleList(blocks)
+        self.train()
 
     def forward(self, images: Tensor) -> Tensor:
         x = self._conv_stem((images - _MEAN) / _DEVIATION)

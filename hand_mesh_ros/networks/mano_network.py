@@ -32,6 +32,7 @@ class ManoNetwork(nn.Module):
         self.layer = ManoLayer(model)
         if frozen:
             self.backbone.requires_grad_(False)
+        self.train()
 
     def forward(self, crops: Tensor) -> tuple[ManoOutput, PosedHands]:
         output = self.head(self.backbone(crops.float() / 255))

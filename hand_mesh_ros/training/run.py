@@ -36,6 +36,7 @@ _KNOWN_WARNINGS = (
     ".*exists and is not empty.*",
     ".*LeafSpec.*",
     ".*warn_only=True.*",
+    ".*in eval mode at the start of training.*",
 )
 
 
@@ -104,9 +105,9 @@ def _trainer(recipe: Recipe, out: Path, quiet: bool) -> lightning.Trainer:
         callbacks.append(best)
     if how.ema:
         callbacks.append(MovingAverage(how.ema))
-    if quiet:
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    else:
+    # what it tells of itself at every start; warnings remain
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    if not quiet:
         from lightning.pytorch.callbacks import RichProgressBar
 
         callbacks += [RichProgressBar(), LearningRateMonitor("step")]

@@ -17,8 +17,8 @@ class RecipeError(ValueError):
 def settings_from(cls: type[T], values: Any, file: str, key: str = "") -> T:
     """An instance of the dataclass `cls`, whose fields may be dataclasses themselves.
 
-    `file` and `key` say in errors where `values` come from. An int is taken where a float is
-    wanted; nothing else is converted. A dataclass checks its own ranges in `__post_init__` by
+    `file` and `key` say in errors where `values` come from. An int, or a number's text, is
+    taken where a float is wanted; nothing else is converted. A dataclass checks its own ranges in `__post_init__` by
     raising ValueError that begins with the field's name.
     Raises RecipeError for unknown or missing keys, wrong types and values out of range.
     """
@@ -71,8 +71,11 @@ def _value(kind: Any, value: Any, file: str, key: str) -> Any:
         if not isinstance(value, Mapping):
             raise RecipeError(f"{file}: {key} must be a mapping, not {value!r}")
         return dict(value)  # a copy, and one that can be pickled
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # a string, too: YAML 1.1 takes 1e-3 for one
+        except ValueError:
+            pass
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise RecipeError(f"{file}: {key} must be {kind.__name__}, not {value!r}")
     return value
