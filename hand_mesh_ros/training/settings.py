@@ -17,9 +17,9 @@ class RecipeError(ValueError):
 def settings_from(cls: type[T], values: Any, file: str, key: str = "") -> T:
     """An instance of the dataclass `cls`, whose fields may be dataclasses themselves.
 
-    `file` and `key` say in errors where `values` come from. An int, or a number's text, is
-    taken where a float is wanted; nothing else is converted. A dataclass checks its own ranges in `__post_init__` by
-    raising ValueError that begins with the field's name.
+    `file` and `key` say in errors where `values` come from. An int, or a number's text, is taken
+    where a float is wanted; nothing else is converted. A dataclass checks its own ranges in
+    `__post_init__` by raising ValueError that begins with the field's name.
     Raises RecipeError for unknown or missing keys, wrong types and values out of range.
     """
     if not isinstance(values, Mapping):

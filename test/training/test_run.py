@@ -101,6 +101,38 @@ def test_a_killed_run_resumes_to_the_same_weights(tiny: Tiny, tmp_path: Path) ->
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "part"))
 
 
+_RUN = """
+import sys
+import torch
+from pathlib import Path
+from hand_mesh_ros.training.recipes import read_recipe
+from hand_mesh_ros.training.run import run
+torch.set_num_threads(1)
+run(read_recipe(sys.argv[1], sys.argv[3:]), Path(sys.argv[2]), quiet=True)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tiny: Tiny, tmp_path: Path) -> None:
+    """DDP on the CPU: half the steps of one process, which sees every second sample."""
+    tiny()
+    script = tmp_path / "both.py"  # a file: Lightning starts the second process by its name
+    script.write_text(_RUN)
+    root = Path(__file__).resolve().parents[2]
+    paths = os.pathsep.join([str(root), str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    changes = ["trainer.devices=2", "trainer.strategy=ddp", "data.validation.count=5"]
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "tiny.yaml", tmp_path / "run", *changes],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (report["epochs"], report["steps"]) == (3, 3)
+    assert 0 < report["metrics"]["val_pa_mpjpe"] < 60
+
+
 def test_a_folder_with_a_run_is_not_written_over(tiny: Tiny, tmp_path: Path) -> None:
     run(tiny("trainer.epochs=1"), tmp_path / "run", quiet=True)
     with pytest.raises(FileExistsError, match="--resume"):
