@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hand_mesh_ros.data.samples import HandSample
+from hand_mesh_ros.evaluation.renders_v1 import recipe
 from hand_mesh_ros.hand.mirror import mirror_model
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.networks.mano_layer import ManoLayer
@@ -112,13 +113,15 @@ def test_workers_make_what_one_process_makes(tiny: Callable[..., Any]) -> None:
     assert len(alone) == 8
 
 
-def test_renders_of_the_splits_share_no_person() -> None:
+def test_renders_of_the_splits_and_of_the_benchmark_share_no_person() -> None:
     pytest.importorskip("warp", reason="the training renderer needs warp-lang")
     samples = {s: open_source("renders", s, {"size": 64}) for s in ("train", "validation")}  # type: ignore[arg-type]
     persons = {
         split: {sample(k).extras["person"] for k in range(12)} for split, sample in samples.items()
     }
     assert max(persons["train"]) < min(persons["validation"])
+    benchmark = recipe()["splits"]["test"]
+    assert min(persons["train"]) >= max(benchmark[k][1] for k in ("people", "things"))
     again = open_source("renders", "train", {"size": 64})(5)
     np.testing.assert_array_equal(again.image, samples["train"](5).image)
     with pytest.raises(ValueError, match="source 'renders': .*shine"):

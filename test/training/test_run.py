@@ -101,6 +101,17 @@ def test_a_killed_run_resumes_to_the_same_weights(tiny: Tiny, tmp_path: Path) ->
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "part"))
 
 
+def test_mixed_precision_trains_and_differs_little(tiny: Tiny, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="[train-more] is not installed")
+    found = {}
+    for precision in ("32-true", "bf16-mixed"):
+        recipe = tiny(f"trainer.precision={precision}", "trainer.log=tensorboard")
+        found[precision] = run(recipe, tmp_path / precision, quiet=True)["metrics"]["val_loss"]
+        assert list((tmp_path / precision / "logs").glob("events.out.tfevents.*"))
+    assert found["bf16-mixed"] != found["32-true"]
+    assert found["bf16-mixed"] == pytest.approx(found["32-true"], rel=0.03)
+
+
 _RUN = """
 import sys
 import torch
