@@ -58,7 +58,7 @@ def measure(
         for name, unit in (("landmark_error", "mm"), ("landmark_error_2d", "percent")):
             ratio = figures[f"{name}_renders_{unit}"] / figures[f"{name}_photographs_{unit}"]
             figures[f"{name}_ratio"] = ratio
-    return figures | evaluation_time(progress, images)
+    return figures | interior() | evaluation_time(progress, images)
 
 
 def render_speed(progress: Progress, pictures: int = 60) -> dict[str, float]:
@@ -151,6 +151,17 @@ def found_on_photographs(
         "landmark_error_2d_photographs_percent": float(np.mean(planar)),
         "photographed_views": float(len(errors)),
     }
+
+
+def interior() -> dict[str, float]:
+    """Share of interior pixels that DEODR draws equal to 1 %; nothing where it is not installed."""
+    from hand_mesh_ros.evaluation.raster_agreement import deodr_agreement
+
+    try:
+        share, pixels = deodr_agreement()
+    except ModuleNotFoundError:
+        return {}
+    return {"interior_equal_deodr": share, "interior_pixels": float(pixels)}
 
 
 def evaluation_time(progress: Progress, images: int = 500) -> dict[str, float]:

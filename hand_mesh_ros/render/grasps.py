@@ -34,8 +34,7 @@ def grasp(
     knuckles = rest[[5, 9, 13, 17]].mean(axis=0)
     precise = rng.random() < 0.45
     ahead = (0.035 if precise else rng.uniform(-0.03, 0.0)) - 0.02 * precise
-    thickness = thing.size[0] if thing.kind != "box" else thing.size[0]
-    depth = thickness + _PALM + (rng.uniform(0.015, 0.035) if precise else 0.0)
+    depth = thing.size[0] + _PALM + (rng.uniform(0.015, 0.035) if precise else 0.0)
     centre = knuckles + np.array([-ahead, -depth, rng.uniform(-0.012, 0.02)])
     # Its x, the thin side of a box, faces the palm; its long z lies across the palm.
     axes = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
@@ -68,4 +67,6 @@ def _closed(
     gap = thing.distance(finger_points(joints)).min(axis=-1)[:, [1, 2, 4, 3, 0]] - _SKIN
     touching = gap < 0
     stop = np.where(touching.any(axis=0), touching.argmax(axis=0), _STEPS - 3)
+    # One that is in the thing from the beginning goes to where it is least so.
+    stop = np.where(touching[0], gap.argmax(axis=0), stop)
     return np.asarray(flat.reshape(_STEPS, 5, 9)[stop, np.arange(5)].reshape(45))

@@ -123,7 +123,8 @@ def _box(half: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
     ids = np.arange(n * n).reshape(n, n)
     p, q, r, s = ids[:-1, :-1], ids[1:, :-1], ids[1:, 1:], ids[:-1, 1:]
     square = np.concatenate([np.stack([p, q, r], -1), np.stack([p, r, s], -1)]).reshape(-1, 3)
-    vertices, faces = [], []
+    vertices: list[FloatArray] = []
+    faces: list[NDArray[np.int64]] = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             side = np.empty((n, n, 3))

@@ -98,7 +98,7 @@ def contact_pose(rng: np.random.Generator, model: HandModel, betas: FloatArray) 
     poses = np.repeat(base[None], len(grid), axis=0)
     share = rng.uniform(0.7, 1.2)
     poses[:, row] = 0.0
-    poses[:, row, :, 2] = grid[:, :1] * np.deg2rad([75 * share, 95 / share, 50])
+    poses[:, row, :, 2] = grid[:, :1] * np.deg2rad(np.array([75 * share, 95 / share, 50]))
     thumb = gesture_pose("flat").reshape(5, 3, 3)[4], gesture_pose("fist").reshape(5, 3, 3)[4]
     opposed = thumb[1] * np.array([[1.15], [0.5], [0.4]])
     bent = np.deg2rad([[4.0, -8, 3], [20, -26, 14], [34, -28, 22]])

@@ -62,7 +62,7 @@ class Sensor:
             ok, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), options)
             if not ok:
                 raise RuntimeError("OpenCV could not encode a JPEG picture")
-            picture = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+            picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
         return np.ascontiguousarray(picture)
 
 

@@ -50,7 +50,7 @@ def draw(
                 torch.from_numpy(scene.ij_b).to(uv), torch.from_numpy(scene.colors_b).to(colours),
             )  # fmt: skip
 
-    drawn: torch.Tensor = Drawn.apply(uv, colours)  # type: ignore[no-untyped-call]
+    drawn: torch.Tensor = Drawn.apply(uv, colours)
     return drawn
 
 
@@ -58,7 +58,7 @@ def _scene(
     uv: Array, depth: Array, faces: NDArray[np.integer], colours: Array, width: int, height: int
 ) -> Any:
     try:
-        from deodr.differentiable_renderer import Scene2D
+        from deodr.differentiable_renderer import Scene2D  # type: ignore[import-untyped]
     except (ModuleNotFoundError, NameError) as error:  # it names trimesh without importing it
         raise ModuleNotFoundError(
             "outlines with gradients need DEODR: pip install deodr trimesh"

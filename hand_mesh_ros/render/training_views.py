@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hand_mesh_ros.data.samples import HandSample
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.rotations import exp_so3, log_so3, transform_points
+from hand_mesh_ros.hand.layout import MANO_TO_OPENPOSE
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.render import backgrounds, scenes
 from hand_mesh_ros.render.light import Environment, random_environment
@@ -60,7 +61,7 @@ class ViewLabels:
     @property
     def visible(self) -> NDArray[np.bool_]:
         """(H, W), where the hand is seen."""
-        return np.asarray(self.owner == scenes.HAND)
+        return np.equal(self.owner, scenes.HAND)
 
     @property
     def numbered(self) -> NDArray[np.uint8]:
@@ -70,7 +71,7 @@ class ViewLabels:
     @property
     def things(self) -> NDArray[np.bool_]:
         """(H, W), where something held or in the way is seen; another hand is none."""
-        return np.asarray(self.owner == scenes.THING)
+        return np.equal(self.owner, scenes.THING)
 
     @property
     def visible_share(self) -> float:
@@ -113,10 +114,11 @@ class SceneViews:
         owner = np.where(drawn.mask, scene.owner[drawn.face_ids], -1).astype(np.int8)
         near = np.where(drawn.mask, drawn.depth, np.inf)
         count = scene.model.num_vertices
-        seen = _in_front(uv[:count], depth[:count] - _DEPTH_SLACK, near)
+        facing = ((camera.centre - scene.vertices) * scene.normals[:count]).sum(axis=1) > 0
+        seen = (_in_front(uv[:count], depth[:count] - _DEPTH_SLACK, near) == 1) & facing
         joints = _joints_seen(camera, scene.joints, owner, near, flesh(scene.model))
         known = np.where(drawn.mask, drawn.depth, 0).astype(np.float32)
-        return ViewLabels(owner, amodal, known, seen == 1, joints)
+        return ViewLabels(owner, amodal, known, seen, joints)
 
     def picture(self, view: int) -> ImageArray:
         """The picture (H, W, 3) of one camera, sRGB uint8."""
@@ -256,17 +258,19 @@ def in_camera(mano: ManoParameters, model: HandModel, camera: Camera) -> ManoPar
     return ManoParameters(mano.model_id, mano.side, orient, mano.hand_pose, mano.betas, transl)
 
 
+@lru_cache(maxsize=4)
 def flesh(model: HandModel) -> FloatArray:
-    """How deep each joint (21,) lies below the skin at most, metres: three halves of how far the
+    """How far before each joint (21,) its own skin may be, metres.
 
-    nearest skin is from it, and 4 mm.
+    A fifth more than to the palm's or the back's skin above or below it in the rest pose, whichever
+    is farther, and 3 mm: hands are seen from all sides.
     """
     joints = model.J_regressor @ model.v_template
-    from hand_mesh_ros.hand.layout import MANO_TO_OPENPOSE
-
     points = np.concatenate([joints, model.v_template[model.tips]])[MANO_TO_OPENPOSE]
-    gaps = np.linalg.norm(points[:, None] - model.v_template[None], axis=-1)
-    return np.asarray(1.5 * np.sort(gaps, axis=1)[:, :12].mean(axis=1) + 0.004)
+    offset = model.v_template[None] - points[:, None]
+    aside = np.linalg.norm(offset[..., [0, 2]], axis=-1)
+    near = aside <= np.sort(aside, axis=1)[:, 7:8]
+    return np.asarray(1.2 * np.where(near, np.abs(offset[..., 1]), 0).max(axis=1) + 0.003)
 
 
 def _seen_points(camera: Camera, points: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -276,16 +280,12 @@ def _seen_points(camera: Camera, points: FloatArray) -> tuple[FloatArray, FloatA
 def _in_front(uv: FloatArray, depth: FloatArray, near: FloatArray) -> FloatArray:
     """1 where points (N, 2) at ``depth`` (N,) are not behind what is seen, 0 where they are, NaN
 
-    out of the picture. The farthest of a pixel and its neighbours counts: rims are seen.
+    out of the picture.
     """
     height, width = near.shape
     inside = np.isfinite(uv).all(1) & (uv > -0.5).all(1) & (uv < [width - 0.5, height - 0.5]).all(1)
     column, row = np.rint(np.where(inside[:, None], uv, 0)).astype(int).T
-    steps = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
-    around = [
-        near[np.clip(row + r, 0, height - 1), np.clip(column + c, 0, width - 1)] for r, c in steps
-    ]
-    return np.where(inside, (np.max(around, axis=0) > depth).astype(float), np.nan)
+    return np.where(inside, (near[row, column] > depth).astype(float), np.nan)
 
 
 def _joints_seen(
