@@ -106,7 +106,7 @@ def reconstruct_many(
     for result in (run or one_by_one)(todo, settings, out) if todo else ():
         done += 1
         if result.status == "failed":
-            _log.warning("%s failed: %s", result.source, result.reason)
+            _log.info("%s failed: %s", result.source, result.reason)
         say(done, len(recordings), result.name)
     return _summarise(recordings, out)
 
