@@ -1,4 +1,4 @@
-"""A picture of `renders-v1`: a row for everything that hides hands, for cameras, time and labels."""
+"""A picture of `renders-v1`: rows for what hides hands, for cameras, time and labels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hand_mesh_ros.types import ImageArray
 
 _COLUMNS = 8
 _CAPTIONS = {
-    "none": "nothing hides the hand", "held": "it holds something", "free": "something is before it",
-    "hand": "the other hand is before it",
+    "none": "nothing hides the hand", "held": "it holds something",
+    "free": "something is before it", "hand": "the other hand is before it",
 }  # fmt: skip
 _PAINT = np.array([[64, 64, 64], [80, 200, 120], [60, 110, 80], [220, 150, 60], [90, 120, 230]])
 

@@ -45,7 +45,8 @@ def clutter(width: int, height: int, seed: int, view: int) -> ImageArray:
     for k in range(count):
         extent = width * 0.5 * (1 - 0.85 * k / count) * rng.uniform(0.15, 1)
         centre = rng.uniform(-0.1, 1.1, 2) * [width, height]
-        colour = np.clip(palette[rng.integers(6)] + rng.normal(0, 14, 1) + rng.normal(0, 6, 3), 0, 255)
+        tone = palette[rng.integers(6)] + rng.normal(0, 14, 1)
+        colour = np.clip(tone + rng.normal(0, 6, 3), 0, 255)
         paint = tuple(int(c) for c in colour)
         kind = rng.integers(4)
         if kind == 0:
@@ -86,7 +87,7 @@ def _aged(
 
 @lru_cache(maxsize=8)
 def pictures(folder: Path) -> tuple[Path, ...]:
-    """The images of a folder and those below it, sorted; ``FileNotFoundError`` if there are none."""
+    """The images of a folder and those below it, sorted; ``FileNotFoundError`` without any."""
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURES)
     if not found:
         raise FileNotFoundError(f"{folder}: no pictures ({', '.join(_PICTURES)}) to put behind")

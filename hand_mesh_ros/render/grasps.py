@@ -17,8 +17,8 @@ from hand_mesh_ros.types import FloatArray
 _STEPS = 16
 _SKIN, _PALM = 0.0075, 0.0125  # from a finger's or the palm's joints to its surface, metres
 _CURL = np.deg2rad([82.0, 100, 62])
-_THUMB_FROM = np.deg2rad([[10.0, -20, 5], [0, 0, 0], [0, 0, 0]])
-_THUMB_TO = np.deg2rad([[52.0, -52, 12], [26, -30, 16], [34, -26, 20]])
+_THUMB_FROM = np.deg2rad(np.array([[10.0, -20, 5], [0, 0, 0], [0, 0, 0]]))
+_THUMB_TO = np.deg2rad(np.array([[52.0, -52, 12], [26, -30, 16], [34, -26, 20]]))
 
 
 def grasp(

@@ -82,7 +82,9 @@ class Matter:
 
 
 @wp.func
-def striped(base: wp.vec3, where: wp.vec3, stripes: wp.vec3, share: float, second: wp.vec3) -> wp.vec3:
+def striped(
+    base: wp.vec3, where: wp.vec3, stripes: wp.vec3, share: float, second: wp.vec3
+) -> wp.vec3:
     wave = wp.sin(where[0] * stripes[0]) + wp.sin(where[1] * stripes[1] + where[2] * stripes[2])
     on = wp.smoothstep(-0.1, 0.1, wave) * share
     return (1.0 - on) * base + on * second

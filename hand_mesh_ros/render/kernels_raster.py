@@ -8,6 +8,7 @@ themselves, not their names.
 
 import warp as wp
 
+wp.config.quiet = True
 _NEAR = wp.constant(0.01)
 # In parts of the whole triangle; without it, rounding opens hairline cracks along shared edges.
 _SLACK = wp.constant(-1.0e-5)

@@ -101,7 +101,7 @@ def contact_pose(rng: np.random.Generator, model: HandModel, betas: FloatArray) 
     poses[:, row, :, 2] = grid[:, :1] * np.deg2rad(np.array([75 * share, 95 / share, 50]))
     thumb = gesture_pose("flat").reshape(5, 3, 3)[4], gesture_pose("fist").reshape(5, 3, 3)[4]
     opposed = thumb[1] * np.array([[1.15], [0.5], [0.4]])
-    bent = np.deg2rad([[4.0, -8, 3], [20, -26, 14], [34, -28, 22]])
+    bent = np.deg2rad(np.array([[4.0, -8, 3], [20, -26, 14], [34, -28, 22]]))
     poses[:, 4] = grid[:, 1, None, None] * opposed + grid[:, 2, None, None] * bent
     poses = np.clip(poses.reshape(-1, 45), *pose_limits())
     joints = _joints(model, poses, betas)

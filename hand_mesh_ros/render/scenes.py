@@ -137,9 +137,10 @@ def rig(rng: np.random.Generator, views: int, width: int, height: int) -> tuple[
     the hand is a third to two thirds of the picture long, as in a webcam's or a crop of it.
     """
     share = rng.uniform(0.38, 0.68)
-    turns = rng.normal(0, 12) + (np.linspace(-1, 1, views) * min(12 * views, 75) if views > 1 else 0)
+    half = min(12 * views, 75) if views > 1 else 0
+    turns = rng.normal(0, 12) + np.linspace(-half, half, views)
     cameras = []
-    for k, turn in enumerate(np.deg2rad(np.atleast_1d(turns))):
+    for k, turn in enumerate(np.deg2rad(turns)):
         rise = np.deg2rad(rng.uniform(-8, 38))
         distance = rng.uniform(0.32, 0.8)
         focal = share * min(width, height) * distance / _HAND_LENGTH

@@ -84,7 +84,7 @@ def random_sensor(rng: np.random.Generator) -> Sensor:
 
 
 def _falloff(width: int, height: int, loss: float) -> NDArray[np.float32]:
-    """What the lens leaves of the light, (height, width): 1 in the middle, ``1 - loss`` in corners."""
+    """What the lens leaves of the light, (height, width): ``1 - loss`` in the corners."""
     x = np.linspace(-1, 1, width, dtype=np.float32) ** 2
     y = np.linspace(-1, 1, height, dtype=np.float32) ** 2
     return np.asarray(1 - np.float32(loss / 2) * (y[:, None] + x))

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from hand_mesh_ros.data.samples import HandSample
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.rotations import exp_so3, log_so3, transform_points
-from hand_mesh_ros.hand.layout import MANO_TO_OPENPOSE
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
-from hand_mesh_ros.render import backgrounds, scenes
+from hand_mesh_ros.render import backgrounds
+from hand_mesh_ros.render.labels import ViewLabels, label_view, seen_points
 from hand_mesh_ros.render.light import Environment, random_environment
-from hand_mesh_ros.render.scenes import Scene, SceneSpec
+from hand_mesh_ros.render.scenes import Scene, SceneSpec, make_scene
 from hand_mesh_ros.render.sensor import Sensor, random_sensor
 from hand_mesh_ros.render.shading import to_linear
 from hand_mesh_ros.render.skin import folds, nails
@@ -31,7 +31,6 @@ from hand_mesh_ros.types import Camera, FloatArray, ImageArray, ManoParameters
 if TYPE_CHECKING:
     from hand_mesh_ros.render.warp_shade import World
 
-_DEPTH_SLACK = 0.003  # metres by which a visible vertex may lie behind its pixel's surface
 _ROOMS = 0.3  # share of single views with a room behind them; several views always have it
 
 
@@ -41,42 +40,6 @@ class DrawSettings:
 
     backgrounds: Path | None = None
     device: str = "cpu"
-
-
-@dataclass(frozen=True, eq=False)
-class ViewLabels:
-    """What one camera sees, at the centres of its pixels.
-
-    ``owner`` (H, W) int8: -1 background, else as `scenes` numbers it; ``amodal`` (H, W): where the
-    hand would be seen if nothing but itself were there; ``depth`` (H, W) m, 0 for nothing;
-    ``vertices_seen`` (V,); ``joints_seen`` (21,): 1, 0, or NaN out of the picture.
-    """
-
-    owner: NDArray[np.int8]
-    amodal: NDArray[np.bool_]
-    depth: NDArray[np.float32]
-    vertices_seen: NDArray[np.bool_]
-    joints_seen: FloatArray
-
-    @property
-    def visible(self) -> NDArray[np.bool_]:
-        """(H, W), where the hand is seen."""
-        return np.equal(self.owner, scenes.HAND)
-
-    @property
-    def numbered(self) -> NDArray[np.uint8]:
-        """Both masks in one picture (H, W): ``owner`` + 1, and 128 more where ``amodal``."""
-        return np.asarray(self.owner + 1 + 128 * self.amodal.astype(np.int16), dtype=np.uint8)
-
-    @property
-    def things(self) -> NDArray[np.bool_]:
-        """(H, W), where something held or in the way is seen; another hand is none."""
-        return np.equal(self.owner, scenes.THING)
-
-    @property
-    def visible_share(self) -> float:
-        """Visible pixels of the hand over the amodal ones; 0 for a hand out of the picture."""
-        return float(self.visible.sum() / max(int(self.amodal.sum()), 1))
 
 
 class SceneViews:
@@ -89,43 +52,22 @@ class SceneViews:
 
     @cached_property
     def scene(self) -> Scene:
-        return scenes.make_scene(self.spec)
+        return make_scene(self.spec)
 
     def labels(self, view: int) -> ViewLabels:
         """Masks, depth and visibility in one camera."""
         if view not in self._labels:
-            self._labels[view] = self._labelled(view)
+            self._labels[view] = label_view(
+                self.scene, self.scene.cameras[view], self.settings.device
+            )
         return self._labels[view]
-
-    def _labelled(self, view: int) -> ViewLabels:
-        from hand_mesh_ros.render import warp_raster as raster
-
-        scene, camera = self.scene, self.scene.cameras[view]
-        width, height, device = camera.width, camera.height, self.settings.device
-        uv, depth = _seen_points(camera, scene.points)
-        pixels = raster.to_device(uv[None], raster.wp.vec2, device)
-        depths = raster.to_device(depth[None], float, device)
-        faces = raster.to_device(scene.faces, raster.wp.int32, device)
-        own = int((scene.owner == scenes.HAND).sum())
-        keys = raster.draw_keys(pixels, depths, faces, width, height, count=own)
-        amodal = raster.read_keys(keys, 0, width, height).mask
-        raster.draw_keys(pixels, depths, faces, width, height, first=own, onto=keys)
-        drawn = raster.read_keys(keys, 0, width, height)
-        owner = np.where(drawn.mask, scene.owner[drawn.face_ids], -1).astype(np.int8)
-        near = np.where(drawn.mask, drawn.depth, np.inf)
-        count = scene.model.num_vertices
-        facing = ((camera.centre - scene.vertices) * scene.normals[:count]).sum(axis=1) > 0
-        seen = (_in_front(uv[:count], depth[:count] - _DEPTH_SLACK, near) == 1) & facing
-        joints = _joints_seen(camera, scene.joints, owner, near, flesh(scene.model))
-        known = np.where(drawn.mask, drawn.depth, 0).astype(np.float32)
-        return ViewLabels(owner, amodal, known, seen, joints)
 
     def picture(self, view: int) -> ImageArray:
         """The picture (H, W, 3) of one camera, sRGB uint8."""
         from hand_mesh_ros.render import warp_shade
 
         camera, sensor = self.scene.cameras[view], self._sensor(view)
-        uv, depth = _seen_points(camera, self.scene.points)
+        uv, depth = seen_points(camera, self.scene.points)
         layer = warp_shade.picture(self._lit, uv, depth, camera.centre, camera.width, camera.height)
         layer[..., :3] *= self._exposure
         layer = sensor.smear(layer)
@@ -256,46 +198,6 @@ def in_camera(mano: ManoParameters, model: HandModel, camera: Camera) -> ManoPar
     orient = log_so3(T[:3, :3] @ exp_so3(mano.global_orient))
     transl = T[:3, :3] @ (wrist + mano.transl) + T[:3, 3] - wrist
     return ManoParameters(mano.model_id, mano.side, orient, mano.hand_pose, mano.betas, transl)
-
-
-@lru_cache(maxsize=4)
-def flesh(model: HandModel) -> FloatArray:
-    """How far before each joint (21,) its own skin may be, metres.
-
-    A fifth more than to the palm's or the back's skin above or below it in the rest pose, whichever
-    is farther, and 3 mm: hands are seen from all sides.
-    """
-    joints = model.J_regressor @ model.v_template
-    points = np.concatenate([joints, model.v_template[model.tips]])[MANO_TO_OPENPOSE]
-    offset = model.v_template[None] - points[:, None]
-    aside = np.linalg.norm(offset[..., [0, 2]], axis=-1)
-    near = aside <= np.sort(aside, axis=1)[:, 7:8]
-    return np.asarray(1.2 * np.where(near, np.abs(offset[..., 1]), 0).max(axis=1) + 0.003)
-
-
-def _seen_points(camera: Camera, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    return project(camera, points), transform_points(camera.T_camera_world, points)[:, 2]
-
-
-def _in_front(uv: FloatArray, depth: FloatArray, near: FloatArray) -> FloatArray:
-    """1 where points (N, 2) at ``depth`` (N,) are not behind what is seen, 0 where they are, NaN
-
-    out of the picture.
-    """
-    height, width = near.shape
-    inside = np.isfinite(uv).all(1) & (uv > -0.5).all(1) & (uv < [width - 0.5, height - 0.5]).all(1)
-    column, row = np.rint(np.where(inside[:, None], uv, 0)).astype(int).T
-    return np.where(inside, (near[row, column] > depth).astype(float), np.nan)
-
-
-def _joints_seen(
-    camera: Camera, joints: FloatArray, owner: NDArray[np.int8], near: FloatArray,
-    depth_in_flesh: FloatArray,
-) -> FloatArray:  # fmt: skip
-    """A joint is seen where the hand's own skin is, no further before it than its flesh is deep."""
-    uv, depth = _seen_points(camera, joints)
-    own = np.where((owner == scenes.HAND) | (owner == scenes.ARM) | (owner < 0), near, 0.0)
-    return _in_front(uv, depth - depth_in_flesh, own)
 
 
 def _box(mask: NDArray[np.bool_], uv: FloatArray) -> FloatArray:
