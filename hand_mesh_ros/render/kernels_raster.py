@@ -8,7 +8,13 @@ themselves, not their names.
 
 import warp as wp
 
-wp.config.quiet = True
+# Warp greets and warns of a missing GPU on standard error; what goes wrong is raised anyway.
+if hasattr(wp, "LOG_ERROR"):
+    wp.config.log_level = wp.LOG_ERROR
+else:  # before Warp 1.12
+    wp.config.quiet = True
+wp.set_module_options({"enable_backward": False})
+
 _NEAR = wp.constant(0.01)
 # In parts of the whole triangle; without it, rounding opens hairline cracks along shared edges.
 _SLACK = wp.constant(-1.0e-5)

@@ -8,6 +8,8 @@ import warp as wp
 from hand_mesh_ros.render.kernels_matter import Matter, Paint, Skin, cloth_at, skin_at, thing_at
 from hand_mesh_ros.render.kernels_raster import weights_at
 
+wp.set_module_options({"enable_backward": False})
+
 _NONE = wp.constant(wp.uint64(0xFFFFFFFFFFFFFFFF))
 
 

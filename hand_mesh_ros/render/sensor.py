@@ -53,7 +53,7 @@ class Sensor:
         light = cv2.GaussianBlur(linear, (0, 0), max(blur, 0.2))
         light *= _falloff(width, height, self.vignette)[..., None] * self.gains.astype(np.float32)
         grain = rng.standard_normal(light.shape, dtype=np.float32)
-        grain *= np.sqrt(np.float32(self.shot**2) * light + np.float32(self.read**2))
+        grain *= cv2.sqrt(np.float32(self.shot**2) * light + np.float32(self.read**2))
         light += grain
         light *= _CURVE / 2
         picture = _table()[np.clip(light, 0, _CURVE - 1, out=light).astype(np.int16)]
