@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hand_mesh_ros import cli_calibrate, cli_evaluate, cli_time
+from hand_mesh_ros import cli_calibrate, cli_evaluate, cli_time, cli_train
+from hand_mesh_ros.cli_data import data_app
 from hand_mesh_ros.cli_workshop import bench_app, model_app
 from hand_mesh_ros.terminal import fail, print_report, progress_bar
 
@@ -20,8 +21,11 @@ app = typer.Typer(
 )
 app.add_typer(model_app, name="model")
 app.add_typer(bench_app, name="bench")
+app.add_typer(data_app, name="data")
 app.command("calibrate-cell", epilog=cli_calibrate.EPILOG)(cli_calibrate.calibrate_cell)
 app.command("evaluate", epilog=cli_evaluate.EPILOG)(cli_evaluate.evaluate)
+app.command("train", epilog=cli_train.EPILOG)(cli_train.train)
+data_app.command("shards", epilog=cli_train.SHARDS_EPILOG)(cli_train.shards)
 app.command("calibrate-time", epilog=cli_time.EPILOG)(cli_time.calibrate_time)
 
 

@@ -139,6 +139,24 @@ def _cell_arguments(part: str, recordings: Path | None, out: Path) -> dict[str, 
     return {}
 
 
+@bench_app.command("data", epilog="Example: hand-mesh bench data --recordings ../shared/data")
+def bench_data_command(
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder with four-cameras, for the realism check.")
+    ] = None,
+    images: Annotated[int, typer.Option(help="Of renders-v1's test split.", min=20)] = 500,
+    out: Annotated[Path, typer.Option(help="Folder for data.json.")] = Path("out/bench"),
+) -> None:
+    """The renderer's speed and realism, and what the landmark backend makes of renders-v1."""
+    from hand_mesh_ros.evaluation.bench_data import measure
+
+    photographs = recordings / "four-cameras" if recordings is not None else None
+    with progress_bar("bench data") as report:
+        figures = measure(report, photographs=photographs, images=images)
+    print_report({"source": "bench data", **figures})
+    _add_figures(out / "data.json", figures)
+
+
 @bench_app.command("soak", epilog="Example: hand-mesh bench soak --sets 20000")
 def bench_soak_command(
     sets: Annotated[int, typer.Option(help="Frame sets to show, about 15 a second.", min=300)] = (

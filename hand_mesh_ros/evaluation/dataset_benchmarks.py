@@ -33,8 +33,7 @@ def ho3d_v3(root: Path) -> Benchmark:
 
 def dexycb(root: Path) -> Benchmark:
     """DexYCB's S0 test split. Its submission counts on all subjects being there."""
-    options = {"setup": "s0"}
-    return split_of("dexycb", "dexycb", root, "test", submission="dexycb", **options)
+    return split_of("dexycb", "dexycb", root, "test", submission="dexycb", setup="s0")
 
 
 def hanco(root: Path) -> Benchmark:
@@ -63,8 +62,9 @@ def hint_ego4d(root: Path) -> Benchmark:
 
 
 def _hint(name: str, root: Path, subset: str) -> Benchmark:
-    options = {"subsets": (subset,), "assume_intrinsics": True}
-    return split_of(name, "hint", root, "TEST", table="hint", **options)
+    return split_of(
+        name, "hint", root, "TEST", table="hint", subsets=(subset,), assume_intrinsics=True
+    )
 
 
 def split_of(

@@ -14,10 +14,12 @@ def test_every_figure_is_measured() -> None:
     found = measure(lambda done, total, what: steps.append((done, total)), sets=3, pictures=2)
     assert steps[-1] == (5, 5)
     assert set(found) == {
-        "publish_mesh_ms",
-        "publish_mesh_cpu_ms",
-        "publish_mesh_objects_ms",
-        "publish_mesh_objects_cpu_ms",
+        *(
+            f"publish_mesh{objects}{rested}{cpu}_ms"
+            for objects in ("", "_objects")
+            for rested in ("", "_rested")
+            for cpu in ("", "_cpu")
+        ),
         "publish_mesh_speedup",
         "tf_ms",
         "tf_objects_ms",
