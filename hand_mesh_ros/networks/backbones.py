@@ -1,21 +1,34 @@
 """Backbones by name: images to feature maps, for the learned networks to stand on.
 
-A backbone is made by a function without arguments that is registered as "module:function", so
-that naming one imports no other. Its images are RGB in 0..1; what else its weights were trained
-with (mean, deviation) it does itself.
+A backbone is made by a function that is registered as "module:function", so that naming one
+imports no other. Its images are RGB in 0..1; what else its weights were trained with (mean,
+deviation) it does itself. The small ones bring their weights; those of the papers (`resnet`,
+`vit`) read a file that the user downloads, see `pretrained`.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
+
+from hand_mesh_ros.networks.assets import AssetError, home
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Backbone(Protocol):
-    """A torch module: images (N, 3, H, W) in 0..1 to features (N, `channels`, H/32, W/32)."""
+    """A torch module: images (N, 3, H, W) in 0..1 to features (N, `channels`, h, w).
+
+    h x w is H/32 x W/32 for the convolutional ones; `vit` says its own.
+    """
 
     channels: int
 
@@ -26,20 +39,138 @@ BACKBONES: dict[str, str] = {
     "landmark_trunk": "hand_mesh_ros.networks.backbones:landmark_trunk",
     "landmark_trunk_lite": "hand_mesh_ros.networks.backbones:landmark_trunk_lite",
     "efficientnet_lite0": "hand_mesh_ros.networks.efficientnet:efficientnet_lite0",
+    "resnet18": "hand_mesh_ros.networks.resnet:resnet18",
+    "resnet34": "hand_mesh_ros.networks.resnet:resnet34",
+    "resnet50": "hand_mesh_ros.networks.resnet:resnet50",
+    "vit_h_hamer": "hand_mesh_ros.networks.vit:vit_h_hamer",
 }
 
 
-def create_backbone(name: str) -> nn.Module:
+def create_backbone(name: str, weights: str | Path | None = None) -> nn.Module:
     """A `Backbone` with its pretrained weights; also "module:function" for one of your own.
 
-    Raises ValueError for an unknown name, and what the backbone raises if its weights are absent.
+    `weights` is a file for those that read one, instead of the one in the cache.
+    Raises ValueError for an unknown name or for `weights` given to a backbone that brings its
+    own, and what the backbone raises if its weights are absent.
     """
     where = BACKBONES.get(name, name)
     module, colon, function = where.partition(":")
     if not colon:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
-    make: Callable[[], nn.Module] = getattr(import_module(module), function)
-    return make()
+    make: Callable[..., nn.Module] = getattr(import_module(module), function)
+    if weights is None:
+        return make()
+    if "weights" not in inspect.signature(make).parameters:
+        raise ValueError(f"the backbone {name!r} brings its own weights: leave out {weights}")
+    return make(weights=weights)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a backbone's weights are to be had (`source`), and under which `licence`.
+
+    `ignored` are the beginnings of keys that such files hold beside the backbone's.
+    """
+
+    source: str
+    licence: str
+    ignored: tuple[str, ...] = ()
+
+
+def pretrained(
+    make: Callable[[], Network], name: str, origin: Origin, weights: str | Path | None = None
+) -> Network:
+    """The network that `make` makes, with the weights of a file.
+
+    The file is `weights`, or else `backbones/NAME.safetensors`, `.pth` or `.ckpt` in the folder
+    of `hand-mesh fetch`. It holds tensors by key, bare or under "state_dict"; of a whole
+    network's file, the keys that begin with "backbone." count. Nothing in it is ever executed.
+    Raises AssetError if there is no such file, naming the source and licence; if it cannot be
+    read; and, with all keys in full, if it is not this network's.
+    """
+    path = _weights_path(name, origin, weights)
+    state = _of_backbone(read_weights(path), origin.ignored)
+    with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
+        network = make()
+    problems = _misfits(network.state_dict(), state)
+    if problems:
+        raise AssetError(f"{path} does not hold the weights of {name}:\n" + "\n".join(problems))
+    network.load_state_dict(state, strict=False, assign=True)
+    return network
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors or torch file on the CPU, floating ones as float32.
+
+    Raises AssetError for a file that is damaged or holds anything but tensors and plain values.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise AssetError(
+            f"{path} is damaged or holds more than tensors, which could run code when read: save "
+            f"its state_dict alone, on a machine where you trust it ({error})"
+        ) from error
+    except Exception as error:  # torch and safetensors have a dozen for a file that is not theirs
+        raise AssetError(f"{path} cannot be read as weights: {error}") from error
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    entries = content.items() if isinstance(content, dict) else ()
+    tensors = {key: value for key, value in entries if isinstance(value, Tensor)}
+    if not tensors:
+        raise AssetError(f"{path} holds no tensors by name, neither bare nor under 'state_dict'")
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def standardise(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) in 0..1 less ImageNet's mean, by its deviation, channel by channel.
+
+    With plain numbers, so that it needs no buffer of its own on any device.
+    """
+    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    channels = zip(images.unbind(1), means, deviations, strict=True)
+    return torch.stack([(x - mean) / deviation for x, mean, deviation in channels], dim=1)
+
+
+def _weights_path(name: str, origin: Origin, weights: str | Path | None) -> Path:
+    if weights is None:
+        stem = home() / "backbones" / name
+        paths = [stem.with_suffix(suffix) for suffix in (".safetensors", ".pth", ".ckpt")]
+    else:
+        paths = [Path(weights).expanduser()]
+    for path in paths:
+        if path.is_file():
+            return path
+    raise AssetError(
+        f"{paths[0]} is missing: the weights of {name} are not part of this package. Get them "
+        f"from {origin.source} (licence: {origin.licence}) and put them there"
+        + (", also as .pth or .ckpt, or name the file with `weights`" if weights is None else "")
+    )
+
+
+def _of_backbone(state: dict[str, Tensor], ignored: tuple[str, ...]) -> dict[str, Tensor]:
+    prefix = "backbone."
+    if any(key.startswith(prefix) for key in state):
+        state = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+    return {key: value for key, value in state.items() if not key.startswith(ignored)}
+
+
+def _misfits(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
+    # Counts of batches are missing in old files, and nothing depends on them.
+    missing = [k for k in ours if k not in theirs and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in theirs if k not in ours]
+    other = [
+        f"{key} {tuple(theirs[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in ours.items()
+        if key in theirs and theirs[key].shape != value.shape
+    ]
+    lists = {"missing": missing, "unexpected": unexpected, "of other shape": other}
+    return [f"{what} ({len(keys)}): {', '.join(keys)}" for what, keys in lists.items() if keys]
 
 
 class LandmarkTrunk(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def _backbone(name: str) -> nn.Module:
     return create_backbone(name)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", ["landmark_trunk", "landmark_trunk_lite", "efficientnet_lite0"])
 def test_backbones_have_the_channels_they_say_and_pass_gradients(name: str) -> None:
     backbone = _backbone(name)
     features = backbone(torch.rand(2, 3, 96, 96))
@@ -44,6 +45,19 @@ def test_backbones_have_the_channels_they_say_and_pass_gradients(name: str) -> N
 def test_unknown_backbones_are_told() -> None:
     with pytest.raises(ValueError, match="unknown backbone 'resnet': choose one of landmark_"):
         create_backbone("resnet")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_names_lead_to_functions(name: str) -> None:
+    module, _, function = BACKBONES[name].partition(":")
+    assert function == name and callable(getattr(import_module(module), function))
+
+
+def test_backbones_that_bring_their_weights_take_no_others() -> None:
+    with pytest.raises(
+        ValueError, match="'landmark_trunk' brings its own weights: leave out a.pth"
+    ):
+        create_backbone("landmark_trunk", weights="a.pth")
 
 
 def test_the_trunk_is_the_landmark_networks() -> None:
