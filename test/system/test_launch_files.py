@@ -232,7 +232,11 @@ def test_one_camera_is_heard_on_the_topics_given(
         return all(map(peer.node.count_subscribers, ("/webcam/image", "/webcam/info")))
 
     peer.until(subscribed, "the subscriptions")
-    assert ("hand_mesh_node", "/robot") in peer.node.get_node_names_and_namespaces()
+    # Nodes are announced apart from their subscriptions, and may be known later.
+    peer.until(
+        lambda: ("hand_mesh_node", "/robot") in peer.node.get_node_names_and_namespaces(),
+        "the node in its namespace",
+    )
     check_profile(single.processes["hand_mesh_node"].pid)
 
 
