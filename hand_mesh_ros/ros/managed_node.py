@@ -8,6 +8,7 @@ lifecycle's error state when nothing works any more.
 from __future__ import annotations
 
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -48,7 +49,7 @@ class Closes(Protocol):
     def close(self) -> None: ...
 
 
-class ManagedNode(LifecycleNode):
+class ManagedNode(LifecycleNode, ABC):
     """See the module. A node fills in `load`, `open`, `work`, `release` and `statuses`.
 
     `load`, `open` and `release` are called by transitions, in the executor's thread; `work` by the
@@ -73,25 +74,25 @@ class ManagedNode(LifecycleNode):
 
     # What a node fills in ------------------------------------------------------------------
 
+    @abstractmethod
     def load(self) -> None:
         """Read the parameters, load what is heavy, make the publishers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self, worker: Worker[Any]) -> Closes:
         """Subscribe; what comes goes to ``worker.put``. Returns what ends the subscriptions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def work(self, item: Any) -> None:
         """Process one item, in the worker's thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def release(self) -> None:
         """Free what `load` made; also called after a `load` that failed half-way."""
-        raise NotImplementedError
 
+    @abstractmethod
     def statuses(self) -> list[DiagnosticStatus]:
         """What the active node says of itself, once a second; the first is the whole node's."""
-        raise NotImplementedError
 
     def describe(self, item: Any) -> str:
         """An item in a few words, for the log of its failure."""

@@ -69,6 +69,24 @@ def _hand_set(*hands: TrackedHand) -> HandSet:
     return HandSet(STAMP, 0.004, ("front", "left", "top"), hands, ((),) * len(hands))
 
 
+class _Log:
+    """A logger that remembers what it was told, with the level."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def info(self, message: str) -> None:
+        self.lines.append(("info", message))
+
+    def error(self, message: str) -> None:
+        self.lines.append(("error", message))
+
+
+@pytest.fixture
+def log() -> _Log:
+    return _Log()
+
+
 @pytest.fixture(scope="session")
 def make_hand() -> Callable[..., TrackedHand]:
     """``make_hand(side, track_id, seed, **changes)``."""

@@ -24,24 +24,8 @@ from hand_mesh_ros.types import SIDES, Camera, HandSet, View
 MODELS = {side: load_hand_model(side=side) for side in SIDES}
 
 
-class Log:
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(("info", message))
-
-    def error(self, message: str) -> None:
-        self.lines.append(("error", message))
-
-
 @pytest.fixture
-def log() -> Log:
-    return Log()
-
-
-@pytest.fixture
-def service(tmp_path: Path, log: Log) -> CellService:
+def service(tmp_path: Path, log: Any) -> CellService:
     return CellService(MODELS, lambda: None, tmp_path / "cell", log)
 
 
@@ -81,7 +65,7 @@ def _sets(count: int, rng: np.random.Generator) -> list[HandSet]:
     return out
 
 
-def test_one_calibration_at_a_time(service: CellService, log: Log) -> None:
+def test_one_calibration_at_a_time(service: CellService, log: Any) -> None:
     ok, message = service.begin(30, 60.0)
     assert ok and "30 frame sets" in message
     assert service.begin(30, 60.0) == (False, "already gathering: 0 of 30")
@@ -90,7 +74,7 @@ def test_one_calibration_at_a_time(service: CellService, log: Log) -> None:
     assert service.begin(30, 60.0)[0]
 
 
-def test_time_is_up_without_hands(service: CellService, log: Log) -> None:
+def test_time_is_up_without_hands(service: CellService, log: Any) -> None:
     service.begin(30, 0.0)
     service.check()
     ((level, message),) = log.lines
@@ -109,7 +93,7 @@ def test_hands_before_one_camera_are_not_gathered(
 
 
 def test_too_little_is_told_with_the_reason(
-    service: CellService, log: Log, rng: np.random.Generator, tmp_path: Path
+    service: CellService, log: Any, rng: np.random.Generator, tmp_path: Path
 ) -> None:
     service.begin(5, 60.0)
     for hands in _sets(5, rng):
@@ -120,7 +104,7 @@ def test_too_little_is_told_with_the_reason(
 
 
 def test_enough_makes_a_report(
-    service: CellService, log: Log, rng: np.random.Generator, tmp_path: Path
+    service: CellService, log: Any, rng: np.random.Generator, tmp_path: Path
 ) -> None:
     service.begin(40, 60.0)
     for hands in _sets(40, rng):

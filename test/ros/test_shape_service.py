@@ -20,24 +20,8 @@ from hand_mesh_ros.ros.shape_service import ShapeCalibration
 from hand_mesh_ros.types import SIDES, HandSet
 
 
-class Log:
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(("info", message))
-
-    def error(self, message: str) -> None:
-        self.lines.append(("error", message))
-
-
 @pytest.fixture
-def log() -> Log:
-    return Log()
-
-
-@pytest.fixture
-def made(tmp_path: Path, log: Log) -> ShapeCalibration:
+def made(tmp_path: Path, log: Any) -> ShapeCalibration:
     models = {side: load_hand_model(side=side) for side in SIDES}
     pipeline = HandPipeline(lambda frames, hints, search: [], LandmarkFit(models))
     return ShapeCalibration(pipeline, models, tmp_path / "person.json", log)
@@ -50,7 +34,7 @@ def _until(done: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def test_one_calibration_at_a_time(made: ShapeCalibration, log: Log) -> None:
+def test_one_calibration_at_a_time(made: ShapeCalibration, log: Any) -> None:
     ok, message = made.begin(30, 60.0)
     assert ok and "person.json" in message
     assert made.begin(30, 60.0) == (False, "already gathering: 0 of 30")
@@ -60,7 +44,7 @@ def test_one_calibration_at_a_time(made: ShapeCalibration, log: Log) -> None:
 
 
 def test_time_is_up_with_too_few_hands(
-    made: ShapeCalibration, log: Log, make_set: Callable[..., HandSet]
+    made: ShapeCalibration, log: Any, make_set: Callable[..., HandSet]
 ) -> None:
     made.begin(30, 0.0)
     made.check()
@@ -72,7 +56,7 @@ def test_time_is_up_with_too_few_hands(
 
 
 def test_enough_hands_make_a_file_that_is_in_use(
-    made: ShapeCalibration, log: Log, tmp_path: Path, scene_sets: list[HandSet]
+    made: ShapeCalibration, log: Any, tmp_path: Path, scene_sets: list[HandSet]
 ) -> None:
     made.begin(12, 60.0)
     for hands in scene_sets:
