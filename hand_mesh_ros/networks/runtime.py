@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -32,14 +31,20 @@ def load_network(
     `device` is torch's; LiteRT runs on the CPU with `num_threads` threads.
     Raises AssetError if its file is absent, ValueError for a runtime or device that cannot be.
     """
+    return open_network(landmark_network_path(name).read_bytes(), runtime, device, num_threads)
+
+
+def open_network(
+    content: bytes, runtime: Runtime = "litert", device: str = "cpu", num_threads: int = 1
+) -> Network:
+    """The same for the content of a TFLite file."""
     if runtime not in get_args(Runtime):
         raise ValueError(f"unknown runtime {runtime!r}: choose litert or torch")
-    path = landmark_network_path(name)
     if runtime == "torch":
-        return TorchNetwork(path, device)
+        return TorchNetwork(content, device)
     if device != "cpu":
         raise ValueError(f"runtime litert runs on the cpu, not on {device!r}: choose runtime torch")
-    return LiteRtNetwork(path, num_threads)
+    return LiteRtNetwork(content, num_threads)
 
 
 class LiteRtNetwork:
@@ -52,9 +57,9 @@ class LiteRtNetwork:
     threads, which wait for each other after every layer. A single crop is left to such a one.
     """
 
-    def __init__(self, path: Path, num_threads: int = 1) -> None:
-        self._workers = [_Interpreter(path, 1) for _ in range(num_threads)]
-        self._alone = _Interpreter(path, num_threads) if num_threads > 1 else self._workers[0]
+    def __init__(self, content: bytes, num_threads: int = 1) -> None:
+        self._workers = [_Interpreter(content, 1) for _ in range(num_threads)]
+        self._alone = _Interpreter(content, num_threads) if num_threads > 1 else self._workers[0]
         self._pool = ThreadPoolExecutor(num_threads) if num_threads > 1 else None
         self.size = self._alone.size
 
@@ -75,10 +80,10 @@ class LiteRtNetwork:
 class _Interpreter:
     """One interpreter, for one crop at a time."""
 
-    def __init__(self, path: Path, num_threads: int) -> None:
+    def __init__(self, content: bytes, num_threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+        self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
         self._interpreter.allocate_tensors()
         (source,) = self._interpreter.get_input_details()
         self._input = source["index"]
@@ -102,13 +107,13 @@ class _Interpreter:
 class TorchNetwork:
     """The same file as a torch module; `module` is there for gradients and features."""
 
-    def __init__(self, path: Path, device: str = "cpu") -> None:
+    def __init__(self, content: bytes, device: str = "cpu") -> None:
         import torch
 
         from hand_mesh_ros.networks.tflite import load_tflite
 
         self._device = torch.device(device)
-        self.module = load_tflite(path).eval().to(self._device)
+        self.module = load_tflite(content).eval().to(self._device)
         self.size = self.module.input_shape[1]
 
     def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
@@ -118,4 +123,8 @@ class TorchNetwork:
         with torch.inference_mode():
             pixels = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2)
             outputs = self.module(pixels.float() / 255)
-        return tuple(output.cpu().numpy() for output in outputs)
+        # maps as the file has them, channels last
+        return tuple(
+            (o.permute(0, 2, 3, 1) if o.ndim == 4 else o).contiguous().cpu().numpy()
+            for o in outputs
+        )

@@ -40,15 +40,15 @@ class UnsupportedOperatorError(NotImplementedError):
     """The file needs an operator, or a form of one, that this reader does not have."""
 
 
-def load_tflite(path: Path) -> TfliteModule:
-    """The network of a TFLite file, in float32, on the CPU.
+def load_tflite(file: Path | bytes) -> TfliteModule:
+    """The network of a TFLite file, or of its content, in float32, on the CPU.
 
     Raises UnsupportedOperatorError naming what the reader lacks, ValueError if it is no TFLite.
     """
-    data = path.read_bytes()
+    data, name = (file, "network") if isinstance(file, bytes) else (file.read_bytes(), file.name)
     if data[4:8] != b"TFL3":
-        raise ValueError(f"{path} is not a TFLite file")
-    return _Reader(schema.ModelT.InitFromPackedBuf(data), path.name).module()
+        raise ValueError(f"{name} is not a TFLite file")
+    return _Reader(schema.ModelT.InitFromPackedBuf(data), name).module()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def path(landmark_networks: None) -> Path:
 
 
 def test_threads_change_nothing(path: Path) -> None:
-    alone, shared = LiteRtNetwork(path, 1), LiteRtNetwork(path, 3)
+    alone, shared = LiteRtNetwork(path.read_bytes(), 1), LiteRtNetwork(path.read_bytes(), 3)
     crops = np.random.default_rng(0).integers(0, 255, (7, alone.size, alone.size, 3), np.uint8)
     for count in (0, 1, 2, 7):
         expected, found = alone(crops[:count]), shared(crops[:count])
@@ -34,7 +34,7 @@ def test_threads_change_nothing(path: Path) -> None:
 
 def test_what_fails_in_a_thread_is_heard(path: Path) -> None:
     with pytest.raises(ValueError):
-        LiteRtNetwork(path, 2)(np.zeros((4, 10, 10, 3), np.uint8))
+        LiteRtNetwork(path.read_bytes(), 2)(np.zeros((4, 10, 10, 3), np.uint8))
 
 
 def test_what_cannot_be_is_said() -> None:
