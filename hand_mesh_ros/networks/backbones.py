@@ -27,7 +27,7 @@ Network = TypeVar("Network", bound=nn.Module)
 class Backbone(Protocol):
     """A torch module: images (N, 3, H, W) in 0..1 to features (N, `channels`, h, w).
 
-    h x w is H/32 x W/32 for the convolutional ones; `vit` says its own.
+    h x w is H/32 x W/32 for the convolutional ones; `vit` and `densestack` say their own.
     """
 
     channels: int
@@ -42,6 +42,7 @@ BACKBONES: dict[str, str] = {
     "resnet18": "hand_mesh_ros.networks.resnet:resnet18",
     "resnet34": "hand_mesh_ros.networks.resnet:resnet34",
     "resnet50": "hand_mesh_ros.networks.resnet:resnet50",
+    "densestack": "hand_mesh_ros.networks.densestack:densestack",
     "vit_h_hamer": "hand_mesh_ros.networks.vit:vit_h_hamer",
 }
 
