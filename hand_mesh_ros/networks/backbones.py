@@ -3,7 +3,7 @@
 A backbone is made by a function that is registered as "module:function", so that naming one
 imports no other. Its images are RGB in 0..1; what else its weights were trained with (mean,
 deviation) it does itself. The small ones bring their weights; those of the papers (`resnet`,
-`vit`) read a file that the user downloads, see `pretrained`.
+`hrnet`, `vit`) read a file that the user downloads, see `pretrained`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ BACKBONES: dict[str, str] = {
     "resnet18": "hand_mesh_ros.networks.resnet:resnet18",
     "resnet34": "hand_mesh_ros.networks.resnet:resnet34",
     "resnet50": "hand_mesh_ros.networks.resnet:resnet50",
+    "hrnet_w18": "hand_mesh_ros.networks.hrnet:hrnet_w18",
+    "hrnet_w32": "hand_mesh_ros.networks.hrnet:hrnet_w32",
+    "hrnet_w64": "hand_mesh_ros.networks.hrnet:hrnet_w64",
     "densestack": "hand_mesh_ros.networks.densestack:densestack",
     "vit_h_hamer": "hand_mesh_ros.networks.vit:vit_h_hamer",
 }
