@@ -53,18 +53,25 @@ class ManoLayer(nn.Module):
 
     def forward(self, rotations: Tensor, betas: Tensor) -> PosedHands:
         """Hands of total rotations (N, 16, 3, 3), the first one global, and betas (N, 10)."""
-        from smplx.lbs import lbs
+        return posed_hands(self, rotations, betas, self.tips, self.order)
 
-        vertices, joints = lbs(
-            betas,
-            rotations,
-            self.v_template,
-            self.shapedirs,
-            self.posedirs,
-            self.J_regressor,
-            self.parents,
-            self.lbs_weights,
-            pose2rot=False,
-        )
-        points = torch.cat([joints[:, :NUM_JOINTS], vertices[:, self.tips]], dim=1)
-        return PosedHands(points[:, self.order], vertices)
+
+def posed_hands(
+    layer: nn.Module, rotations: Tensor, betas: Tensor, tips: Tensor, order: Tensor
+) -> PosedHands:
+    """The hands of a layer that has a model's arrays under smplx's names."""
+    from smplx.lbs import lbs
+
+    vertices, joints = lbs(
+        betas,
+        rotations,
+        layer.v_template,
+        layer.shapedirs,
+        layer.posedirs,
+        layer.J_regressor,
+        layer.parents,
+        layer.lbs_weights,
+        pose2rot=False,
+    )
+    points = torch.cat([joints[:, :NUM_JOINTS], vertices[:, tips]], dim=1)
+    return PosedHands(points[:, order], vertices)
