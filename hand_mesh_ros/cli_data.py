@@ -57,3 +57,57 @@ def sheet_command(
     except (BenchmarkError, OSError) as error:
         fail(error)
     typer.echo(f"wrote {out}")
+
+
+@data_app.command(
+    "instants",
+    epilog="Example: hand-mesh data instants train --count 7000 --processes 2; then hand-mesh "
+    "train hamuco-renders",
+)
+def instants_command(
+    name: Annotated[str, typer.Argument(help="train, validation or test: which store to make.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; default: where the recipes look for that name.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="renders, renders-v1, or 'module:function' of your own.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="KEY=VALUE for the source, as YAML.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Instants.")] = None,
+    views: Annotated[int, typer.Option(min=1, max=8, help="Cameras.")] = 4,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of the crops' augmentation.")] = 0,
+) -> None:
+    """Make a store of instants: several views of hands, with the landmark network's evidence.
+
+    The small networks (hamer-small, hamuco, sima, amvur) are trained on such stores, because on a
+    CPU the evidence is what costs. What was broken off is gone on with. About 180 kB a view.
+    """
+    import yaml
+
+    from hand_mesh_ros.networks.assets import AssetError
+    from hand_mesh_ros.training.instant_sources import STORES, folder_of
+    from hand_mesh_ros.training.instant_writer import StoreRequest, write_store
+    from hand_mesh_ros.training.instants import StoreError
+    from hand_mesh_ros.training.recipes import Augmentation
+
+    if name not in STORES and source is None:
+        typer.echo(f"{name!r}: one of {', '.join(STORES)}, or give --source", err=True)
+        raise typer.Exit(2)
+    known = STORES.get(name, STORES["train"])
+    options = dict(known.options) if source is None else {}
+    for text in option or ():
+        key, _, value = text.partition("=")
+        options[key] = yaml.safe_load(value)
+    request = StoreRequest(
+        source or known.source, options, count or known.count, views,
+        Augmentation() if known.augmented else None, seed,
+    )  # fmt: skip
+    try:
+        with progress_bar(name) as report:
+            store = write_store(request, out or folder_of(name), processes, report)
+    except (AssetError, StoreError, ValueError, IndexError, OSError) as error:
+        fail(error)
+    typer.echo(f"wrote {store.folder}: {len(store)} instants in {store.views} views")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from hand_mesh_ros.training.sources import Split, open_source
 
 _TRIES = 20
 _FAR = 100_000_007
+_TOLD = 10
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class OnDemand(Dataset[Example]):
     """Examples of a source by their `numbers`; the source is opened in each worker.
 
     A sample that cannot be used is replaced by one of a number far away, which is the same in
-    every run; after several such in a row UnusableSample is raised.
+    every run, and the first of them are told; after several in a row UnusableSample is raised.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class OnDemand(Dataset[Example]):
         self._numbers, self._make = numbers, make
         self._open = partial(open_source, name, split, dict(options))
         self._sample: Callable[[int], HandSample] | None = None
+        self._source, self._replaced = name, 0
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -61,7 +65,14 @@ class OnDemand(Dataset[Example]):
                 return self._make(self._sample(number), number)
             except UnusableSample as error:
                 problem = error
+                self._tell(error)
         raise UnusableSample(f"{_TRIES} samples in a row cannot be used; the last: {problem}")
+
+    def _tell(self, problem: UnusableSample) -> None:
+        self._replaced += 1
+        if self._replaced <= _TOLD:
+            last = "; others will not be told" if self._replaced == _TOLD else ""
+            _log.warning("source %s: replaced %s%s", self._source, problem, last)
 
 
 class Streamed(IterableDataset[Example]):

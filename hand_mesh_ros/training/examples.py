@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -17,6 +18,8 @@ from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.training.recipes import Augmentation
 
 Floats = NDArray[np.float32]
+# Side of the region over the longest side of a hand's tight box, as in `evaluation.predict`.
+_BOX_SCALE = 1.8
 
 
 class UnusableSample(ValueError):
@@ -37,6 +40,19 @@ class Example(TypedDict):
     betas: Floats
 
 
+@dataclass(frozen=True, eq=False)
+class CropPlace:
+    """Where a crop was taken: its ROI (1, 4), the matrix (1, 2, 3) from its pixels to the image's,
+
+    and the rotation (3, 3) of the camera's axes into the crop's. Before a left hand's crop is
+    mirrored.
+    """
+
+    roi: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+    R_crop_camera: NDArray[np.float64]
+
+
 def example_of(
     sample: HandSample,
     size: int,
@@ -46,14 +62,30 @@ def example_of(
 ) -> Example:
     """Crop and truth of a sample, about the region that its landmarks give.
 
-    MANO's parameters are taken if they belong to one of `model_ids`. Without `augmentation` the
-    result does not depend on `rng`. Raises UnusableSample.
+    Only joints that are `counted` and finite have a truth, and where the hand is in space has no
+    part in it. The region is that of the sample's box
+    where landmarks of the palm are not known. MANO's parameters are taken if they belong to one of
+    `model_ids`. Without `augmentation` the result does not depend on `rng`. Raises UnusableSample.
     """
+    return placed_example(sample, size, model_ids, augmentation, rng)[0]
+
+
+def placed_example(
+    sample: HandSample,
+    size: int,
+    model_ids: frozenset[str],
+    augmentation: Augmentation | None,
+    rng: np.random.Generator,
+) -> tuple[Example, CropPlace]:
+    """The same, and where the crop was taken."""
     if sample.uv is None or sample.joints is None or sample.side is None:
         raise UnusableSample(f"{sample.name}: no joints, pixels or side")
-    if not sample.calibrated or not np.isfinite(sample.uv).all():
-        raise UnusableSample(f"{sample.name}: intrinsics or places of joints are not known")
-    roi = rois_from_landmarks(sample.uv)
+    if not sample.calibrated:
+        raise UnusableSample(f"{sample.name}: intrinsics are not known")
+    true_uv, true_joints = _counted(sample.uv, sample), _counted(sample.joints, sample)
+    if not np.isfinite(true_uv).any():
+        raise UnusableSample(f"{sample.name}: no joint's place in the image is known")
+    roi = _region(sample)
     if augmentation is not None:
         roi = _jittered(roi, augmentation, rng)
     R = crop_axes(sample.camera, roi)[0]
@@ -63,20 +95,43 @@ def example_of(
     crop = warp(np.ascontiguousarray(sample.image), matrix, size)[0]
     if augmentation is not None:
         crop = _coloured(crop, augmentation, rng)
-    pixels = transform_points(invert_affine(matrix), sample.uv[None])[0]
+    pixels = transform_points(invert_affine(matrix), true_uv[None])[0]
     uv = (2 * pixels + 1) / size - 1
-    joints = (sample.joints - sample.joints[0]) @ R.T
+    joints = (true_joints - true_joints[0]) @ R.T
     rotations, betas = _parameters(sample, model_ids, R)
     if sample.side == "left":
         crop, joints = crop[:, ::-1], mirror_points(joints)
         uv = uv * [-1.0, 1.0]
-    return {
+    example: Example = {
         "image": np.ascontiguousarray(crop.transpose(2, 0, 1)),
         "joints": joints.astype(np.float32),
         "uv": uv.astype(np.float32),
         "rotations": rotations.astype(np.float32),
         "betas": betas.astype(np.float32),
     }
+    return example, CropPlace(roi, matrix, R)
+
+
+def _counted(points: NDArray[np.float64], sample: HandSample) -> NDArray[np.float64]:
+    """Points (21, D) of the joints to train with, NaN of the others."""
+    known = np.isfinite(points).all(-1)
+    if sample.counted is not None:
+        known &= sample.counted
+    return np.where(known[:, None], points, np.nan)
+
+
+def _region(sample: HandSample) -> NDArray[np.float64]:
+    """Of the landmarks, counted or not; upright about the box where they do not say it."""
+    if sample.uv is not None:
+        roi = rois_from_landmarks(sample.uv)
+        if np.isfinite(roi).all():
+            return roi
+    box = sample.joint_box if sample.box is None else sample.box
+    corners = np.zeros((2, 2)) if box is None else np.asarray(box).reshape(2, 2)
+    side = float(np.ptp(corners, axis=0).max())
+    if not side > 0:
+        raise UnusableSample(f"{sample.name}: neither box nor joints say where the hand is")
+    return np.array([[*corners.mean(0), _BOX_SCALE * side, 0.0]])
 
 
 def _parameters(

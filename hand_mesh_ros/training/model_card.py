@@ -70,4 +70,6 @@ def commit() -> str:
 def _supply(supply: Supply) -> str:
     if supply.source is not None:
         return f"{supply.count} samples of the source `{supply.source}` from seed {supply.first}"
+    if supply.store is not None:
+        return f"{supply.count} samples of the store `{supply.store}` (`hand-mesh data instants`)"
     return f"{supply.count} samples of the shards `{supply.shards}`"

@@ -67,8 +67,8 @@ class ManoModule(lightning.LightningModule):
         parts, joints = self._losses(batch)
         predicted, true = _metres(joints - joints[:, :1]), _metres(batch["joints"])
         aligned = similarity_aligned(predicted, true, proper=True)
-        self.val_mpjpe.update(torch.from_numpy(1e3 * by_sample(distances(predicted, true))))
-        self.val_pa_mpjpe.update(torch.from_numpy(1e3 * by_sample(distances(aligned, true))))
+        self.val_mpjpe.update(_millimetres(predicted, true))
+        self.val_pa_mpjpe.update(_millimetres(aligned, true))
         size = len(joints)
         self.log("val_loss", torch.stack(list(parts.values())).sum(), batch_size=size,
                  sync_dist=True)  # fmt: skip
@@ -88,3 +88,9 @@ class ManoModule(lightning.LightningModule):
 
 def _metres(joints: Tensor) -> np.ndarray:
     return joints.detach().cpu().double().numpy()
+
+
+def _millimetres(predicted: np.ndarray, true: np.ndarray) -> Tensor:
+    """Mean error of each sample of which some joint is known, (M,) mm."""
+    errors = by_sample(distances(predicted, true))
+    return torch.from_numpy(1e3 * errors[np.isfinite(errors)])

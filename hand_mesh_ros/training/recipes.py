@@ -14,6 +14,7 @@ from typing import Any, Literal
 from hand_mesh_ros.training.settings import RecipeError, settings_from
 
 FOLDER = Path(__file__).parent / "recipes"
+SMOKE_STORE = "smoke"  # made when it is asked for, unlike all other stores
 Precision = Literal["32-true", "16-mixed", "bf16-mixed", "64-true"]
 
 
@@ -29,8 +30,9 @@ def _not_negative(value: float, name: str) -> None:
 
 @dataclass(frozen=True)
 class Supply:
-    """Where samples come from: a `source` on demand, or `shards` on disk; one of the two.
+    """Where samples come from: a `source` on demand, or `shards` or a `store` on disk; one of them.
 
+    store: of instants (`training.instants`), by its name or folder (with a "/").
     source: a name of `sources.SOURCES`, or "module:function"; it is given `options`.
     shards: a pattern of tar files as webdataset expands it ("train-{000..099}.tar"), or a folder;
         relative paths are seen from where the command runs.
@@ -40,14 +42,15 @@ class Supply:
     count: int
     source: str | None = None
     shards: str | None = None
+    store: str | None = None
     first: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _positive(self.count, "count")
         _not_negative(self.first, "first")
-        if (self.source is None) == (self.shards is None):
-            raise ValueError("source or shards must be given, and only one of them")
+        if sum(place is not None for place in (self.source, self.shards, self.store)) != 1:
+            raise ValueError("source, shards or store must be given, and only one of them")
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,8 @@ def smoke(recipe: Recipe) -> Recipe:
     """The same recipe for some seconds on a CPU: two short epochs of few samples."""
 
     def few(supply: Supply, count: int) -> Supply:
-        return replace(supply, count=min(supply.count, count))
+        store = None if supply.store is None else SMOKE_STORE
+        return replace(supply, count=min(supply.count, count), store=store)
 
     data = replace(
         recipe.data,

@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from hand_mesh_ros.training.data import HandData
 from hand_mesh_ros.training.ema import MovingAverage
+from hand_mesh_ros.training.instant_data import InstantData, ReadsStores
 from hand_mesh_ros.training.model_card import commit, model_card
 from hand_mesh_ros.training.recipes import Recipe
 from hand_mesh_ros.training.resume import check_same, write_recipe
@@ -56,7 +57,9 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False)
         check_same(recipe, out)
     out.mkdir(parents=True, exist_ok=True)
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    module, data = create_task(recipe), HandData(recipe)
+    module = create_task(recipe)
+    stored = recipe.data.train.store is not None
+    data = InstantData(recipe, _reads(module, recipe)) if stored else HandData(recipe)
     trainer = _trainer(recipe, out, quiet)
     if trainer.is_global_zero:
         write_recipe(recipe, out)
@@ -83,6 +86,13 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False)
     if trainer.is_global_zero:
         _write(module, recipe, report, out)
     return report
+
+
+def _reads(module: Any, recipe: Recipe) -> ReadsStores:
+    if not hasattr(module, "store_fields"):
+        raise RecipeError(f"{recipe.file}: the task {recipe.task!r} is not trained on stores")
+    reads: ReadsStores = module
+    return reads
 
 
 def _check(recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,12 +22,17 @@ from hand_mesh_ros.hand.conventions import move_hand
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.types import FrameSet, HandEstimate, ManoParameters
 
+if TYPE_CHECKING:
+    from hand_mesh_ros.render.scenes import SceneSpec
+    from hand_mesh_ros.render.training_views import DrawSettings
+
 Split = Literal["train", "validation"]
 SampleOf = Callable[[int], HandSample]
 
 SOURCES: dict[str, str] = {
     "renders": "hand_mesh_ros.training.sources:renders",
     "cell": "hand_mesh_ros.training.sources:cell",
+    "dataset": "hand_mesh_ros.training.dataset_source:dataset",
 }
 
 
@@ -70,29 +75,54 @@ def renders(
     split's own. `size` of the picture in pixels; `occluders` are shares of none, held, free and
     hand; `backgrounds` a folder of images; `device` is Warp's name of it.
     """
-    kinds, shares = list(occluders), np.array(list(occluders.values()), dtype=np.float64)
-    if set(kinds) - set(_OCCLUDERS) or not shares.sum() > 0 or (shares < 0).any():
-        raise ValueError(
-            f"source 'renders': occluders are shares of {', '.join(_OCCLUDERS)}, not {occluders}"
-        )
-    bounds = np.cumsum(shares / shares.sum())
-    worlds = _WORLDS[split]
 
     def sample(seed: int) -> HandSample:
-        from hand_mesh_ros.render.scenes import SceneSpec
-        from hand_mesh_ros.render.training_views import DrawSettings, views_of
+        from hand_mesh_ros.render.training_views import views_of
 
-        rng = np.random.default_rng([worlds.start, seed])
-        person, environment, thing = rng.integers(worlds.start, worlds.stop, 3).tolist()
-        kind: Any = kinds[min(int(np.searchsorted(bounds, rng.random())), len(kinds) - 1)]
-        side: Any = ("right", "left")[int(rng.integers(2))]
-        number = int(rng.integers(2**31))
-        spec = SceneSpec(number, person, environment, thing, kind, side, width=size, height=size)
-        settings = DrawSettings(None if backgrounds is None else Path(backgrounds), device)
+        spec, settings = render_spec(
+            split, seed, size=size, occluders=occluders, backgrounds=backgrounds, device=device
+        )
         (made,) = views_of(spec, settings)
         return replace(made, split=split, name=f"{split}/{seed:08d}", index=seed)
 
+    occluder_bounds(occluders)  # what is wrong is said at once, not in a worker
     return sample
+
+
+def render_spec(
+    split: Split,
+    seed: int,
+    *,
+    views: int = 1,
+    size: int = 256,
+    occluders: Mapping[str, float] = _OCCLUDERS,
+    backgrounds: str | None = None,
+    device: str = "cpu",
+) -> tuple[SceneSpec, DrawSettings]:
+    """The scene of a seed and how it is drawn; arguments as `renders`'."""
+    from hand_mesh_ros.render.scenes import SceneSpec
+    from hand_mesh_ros.render.training_views import DrawSettings
+
+    kinds, bounds, worlds = list(occluders), occluder_bounds(occluders), _WORLDS[split]
+    rng = np.random.default_rng([worlds.start, seed])
+    person, environment, thing = rng.integers(worlds.start, worlds.stop, 3).tolist()
+    kind: Any = kinds[min(int(np.searchsorted(bounds, rng.random())), len(kinds) - 1)]
+    side: Any = ("right", "left")[int(rng.integers(2))]
+    number = int(rng.integers(2**31))
+    spec = SceneSpec(
+        number, person, environment, thing, kind, side, views=views, width=size, height=size
+    )
+    return spec, DrawSettings(None if backgrounds is None else Path(backgrounds), device)
+
+
+def occluder_bounds(occluders: Mapping[str, float]) -> np.ndarray:
+    """Cumulative shares; ValueError for unknown kinds or shares that are none."""
+    shares = np.array(list(occluders.values()), dtype=np.float64)
+    if set(occluders) - set(_OCCLUDERS) or not shares.sum() > 0 or (shares < 0).any():
+        raise ValueError(
+            f"source 'renders': occluders are shares of {', '.join(_OCCLUDERS)}, not {occluders}"
+        )
+    return np.cumsum(shares / shares.sum())
 
 
 def cell(split: Split, *, width: int = 320, height: int = 240, frames: int = 8) -> SampleOf:

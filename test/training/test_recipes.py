@@ -44,7 +44,7 @@ def test_whole_numbers_serve_as_floats(tmp_path: Path) -> None:
         ("rate: 1", "speed: 1", "unknown key optimiser.speed; known are rate"),
         ("task: mano\n", "", "task is missing"),
         ("source: cell, count: 10", "source: cell, count: 1.5", "data.train.count must be int"),
-        ("source: cell, count: 10", "count: 10", "data.train.source or shards"),
+        ("source: cell, count: 10", "count: 10", "data.train.source, shards or store"),
         ("source: cell, count: 5", "source: cell, shards: x, count: 5", "data.validation.source"),
         ("optimiser: {rate: 1}", "trainer: {precision: 8}", "trainer.precision is 8; choose 32-"),
         ("optimiser: {rate: 1}", "trainer: {ema: 1.0}", "trainer.ema must be at least 0"),

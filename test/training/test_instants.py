@@ -1,0 +1,105 @@
+"""Stores of instants: what is written is what the samples say, and batches are of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hand_mesh_ros.geometry.cameras import project
+from hand_mesh_ros.networks.assets import AssetError, landmark_network_path
+from hand_mesh_ros.training.instant_data import InstantData
+from hand_mesh_ros.training.instant_sources import open_instants
+from hand_mesh_ros.training.instant_writer import StoreRequest, pixels_of, write_part
+from hand_mesh_ros.training.instants import InstantStore, StoreError, crop_poses
+from hand_mesh_ros.training.recipes import (
+    Augmentation,
+    DataSettings,
+    Recipe,
+    Supply,
+    TrainerSettings,
+)
+
+OPTIONS = {"split": "train", "size": 128}
+CAMERA = ("K", "D", "T_camera_world", "R_crop_camera", "crop_matrix", "left")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        landmark_network_path("hand_landmark_full")
+    except AssetError as error:
+        pytest.skip(str(error))
+    out = tmp_path_factory.mktemp("store")
+    write_part(StoreRequest("renders", OPTIONS, 40, 2, Augmentation()), out, 32)
+    return out
+
+
+def test_truths_lie_where_the_cameras_see_them(folder: Path) -> None:
+    store = InstantStore(folder)
+    fields = store.read(range(8), ["valid", "uv", "joints", "wrist", *CAMERA])
+    assert fields["valid"].any(1).all() and fields["left"].any() and not fields["left"].all()
+    pixels = pixels_of(fields["uv"], fields["crop_matrix"], fields["left"])
+    instants = open_instants("renders", 2, OPTIONS)
+    for row in range(8):
+        for view, sample in enumerate(instants(32 + row)):
+            if fields["valid"][row, view]:
+                np.testing.assert_allclose(pixels[row, view], sample.uv, atol=1e-2)
+                expected = project(
+                    replace(sample.camera, T_camera_world=np.eye(4)), sample.joints
+                )
+                np.testing.assert_allclose(pixels[row, view], expected, atol=1e-2)
+
+
+def test_views_of_an_instant_agree_in_its_world(folder: Path) -> None:
+    fields = InstantStore(folder).read(range(8), ["valid", "uv", "joints", "wrist", *CAMERA])
+    T, focal = crop_poses(fields)
+    both = fields["valid"].all(1)
+    assert both.any()
+    absolute = (fields["joints"] + fields["wrist"][..., None, :])[both]
+    R, t = T[both][..., :3, :3], T[both][..., :3, 3]
+    world = (absolute - t[..., None, :]) @ R
+    np.testing.assert_allclose(world[:, 0], world[:, 1], atol=1e-5)
+    rays = focal[both][..., None, None] * absolute[..., :2] / absolute[..., 2:]
+    assert np.median(np.abs(rays - fields["uv"][both])) < 0.02
+
+
+def test_a_store_is_the_same_again_and_its_gaps_are_told(folder: Path, tmp_path: Path) -> None:
+    write_part(StoreRequest("renders", OPTIONS, 40, 2, Augmentation()), tmp_path, 32)
+    one, other = InstantStore(folder).read([0, 5], ["coarse", "image"]), InstantStore(tmp_path)
+    for name, array in other.read([0, 5], ["coarse", "image"]).items():
+        np.testing.assert_array_equal(array, one[name])
+    with pytest.raises(IndexError, match="8 instants"):
+        other.read([8], ["image"])
+    (tmp_path / "part-00001" / "image.npy").write_bytes(b"torn")
+    with pytest.raises(StoreError, match="part-00001 is broken"):
+        InstantStore(tmp_path)
+    with pytest.raises(StoreError, match="hand-mesh data instants"):
+        InstantStore(tmp_path / "none")
+
+
+class _Reads:
+    store_fields = ("joints", "coarse", "left")
+
+    def __init__(self, views: str) -> None:
+        self.store_views = views
+
+
+@pytest.mark.parametrize("views", ["one", "all"])
+def test_batches_hold_what_the_store_does(folder: Path, views: str) -> None:
+    data = DataSettings(Supply(8, store=f"{folder}/"), Supply(8, store=f"{folder}/"))
+    recipe = Recipe("r", "t", data, trainer=TrainerSettings(batch=3))
+    made = InstantData(recipe, _Reads(views))  # type: ignore[arg-type]  # a protocol of a literal
+    batches = list(made.loader("train"))
+    assert len(batches) == 2  # the torn third one is left out
+    shape = (3, 21, 3) if views == "one" else (3, 2, 21, 3)
+    assert batches[0]["joints"].shape == shape and batches[0]["coarse"].dtype.is_floating_point
+    again = list(made.loader("train"))
+    later = list(made.loader("train", epoch=1))
+    assert (again[0]["joints"] == batches[0]["joints"]).all()
+    assert (later[0]["joints"] != batches[0]["joints"]).any()
+    whole = InstantStore(folder).whole("joints").reshape(-1, 21, 3)
+    rows = batches[0]["joints"].reshape(-1, 21, 3).numpy()
+    assert all((whole == row).all((1, 2)).any() for row in rows)
