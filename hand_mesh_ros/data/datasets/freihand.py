@@ -43,19 +43,24 @@ def open_freihand(
     split: Split = "training",
     *,
     versions: tuple[Version, ...] = VERSIONS,
+    hands: tuple[float, float] = (0.0, 1.0),
     models: HandModels | None = None,
     on_error: OnError = "raise",
 ) -> HandDataset:
     """FreiHAND in the folder ``root``; ``versions`` of the training images' backgrounds.
 
+    ``hands``: from which share of the list of hands to which, the same ones in every version; so
+    (0, 0.95) is to train with and (0.95, 1) to validate, since there is no split for that.
     Evaluation has one version. Raises ValueError for unknown names and `BadDataset` where the
     lists are missing, cut short or of different lengths.
     """
     if split not in get_args(Split) or not set(versions) <= set(VERSIONS):
         raise ValueError(f"FreiHAND has no split {split!r} or no version of {versions}")
+    if not 0 <= hands[0] < hands[1] <= 1:
+        raise ValueError(f"FreiHAND's hands are shares from 0 to 1, the first smaller, not {hands}")
     check_models(models, "mean_relative", INFO)
     chosen = versions if split == "training" else VERSIONS[:1]
-    return HandDataset(_FreiHand(root, split, chosen, models), on_error)
+    return HandDataset(_FreiHand(root, split, chosen, hands, models), on_error)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class _FreiHand:
     root: Path
     split: Split
     versions: tuple[Version, ...]
+    hands: tuple[float, float]
     models: HandModels | None
 
     info = INFO
@@ -85,7 +91,8 @@ class _FreiHand:
             )
         # Image numbers: all hands of a version, then those of the next.
         starts = [VERSIONS.index(version) * hands for version in self.versions]
-        return Index([start + hand for start in starts for hand in range(hands)])
+        first, last = (round(share * hands) for share in self.hands)
+        return Index([start + hand for start in starts for hand in range(first, last)])
 
     def group_of(self, entry: int) -> None:
         return None

@@ -56,6 +56,17 @@ def test_a_version_is_offset_by_the_number_of_hands(written: tuple, models: dict
     assert data[0].image[0, 0, 2] == pytest.approx(140, abs=8)  # the writer's tint of version 2
 
 
+def test_shares_of_the_hands_are_the_same_in_every_version(written: tuple, models: dict) -> None:
+    most, rest = (
+        open_freihand(written[0], hands=hands, models=models)
+        for hands in ((0.0, 0.67), (0.67, 1.0))
+    )
+    assert [s.extras["hand"] for s in most] == [0, 1] * 4
+    assert [s.extras["hand"] for s in rest] == [2] * 4
+    with pytest.raises(ValueError, match="shares from 0 to 1"):
+        open_freihand(written[0], hands=(0.5, 0.5))
+
+
 def test_evaluation_has_one_version_and_its_truth(written: tuple, models: dict) -> None:
     data = open_dataset("freihand", written[0], "evaluation", models=models)
     assert len(data) == 2
