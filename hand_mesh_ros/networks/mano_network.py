@@ -14,7 +14,8 @@ from hand_mesh_ros.networks.mano_layer import ManoLayer, PosedHands
 class ManoNetwork(nn.Module):
     """Crops (N, 3, S, S) uint8 of right hands (left ones mirrored) to hands in the crop's axes.
 
-    `frozen` backbones are not trained, and are no part of `weights`.
+    `frozen` backbones are not trained, and are no part of `weights()`. `weights` is the file that
+    the backbone reads, if it reads one.
     """
 
     def __init__(
@@ -24,10 +25,11 @@ class ManoNetwork(nn.Module):
         frozen: bool = False,
         channels: int = 64,
         hidden: int = 512,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         self.frozen = frozen
-        self.backbone = create_backbone(backbone)
+        self.backbone = create_backbone(backbone, weights)
         self.head = ManoHead(int(self.backbone.channels), channels, hidden)  # type: ignore[arg-type]
         self.layer = ManoLayer(model)
         if frozen:

@@ -25,12 +25,16 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ManoModelSettings:
-    """The recipe's `model`: a backbone by name, whether it stays as it is, and the head's size."""
+    """The recipe's `model`: a backbone by name, whether it stays as it is, and the head's size.
+
+    weights: the file that the backbone reads, of those that read one (`create_backbone`).
+    """
 
     backbone: str = "landmark_trunk"
     frozen: bool = False
     channels: int = 64
     hidden: int = 512
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("channels", "hidden"):

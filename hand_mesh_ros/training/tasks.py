@@ -1,14 +1,17 @@
 """What can be learnt, by name: each a function (recipe) that gives a LightningModule.
 
-A task's module has `network`, with `weights()` for the file that is kept, and logs `val_pa_mpjpe`
-(mm), by which checkpoints are chosen.
+A task's module has `network`, with `weights()` for the file that is kept and `load_weights` for
+beginning with one (`model.start` of any recipe), and logs `val_pa_mpjpe` (mm), by which checkpoints
+are chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hand_mesh_ros.training.recipes import Recipe
 from hand_mesh_ros.training.settings import RecipeError
@@ -22,7 +25,12 @@ TASKS: dict[str, str] = {
 
 
 def create_task(recipe: Recipe) -> LightningModule:
-    """The module of `recipe.task`, also "module:function"; RecipeError for an unknown one."""
+    """The module of `recipe.task`, also "module:function", begun as `model.start` says.
+
+    `start` is a file of weights that a run of the same kind of network left; without it networks
+    begin as their task makes them. Raises RecipeError for an unknown task and for such a file that
+    is missing, broken or of another network.
+    """
     where = TASKS.get(recipe.task, recipe.task)
     module, colon, function = where.partition(":")
     if not colon:
@@ -30,4 +38,12 @@ def create_task(recipe: Recipe) -> LightningModule:
             f"{recipe.file}: task is {recipe.task!r}; choose one of {', '.join(TASKS)}"
         )
     make: Callable[[Recipe], LightningModule] = getattr(import_module(module), function)
-    return make(recipe)
+    model = dict(recipe.model)
+    start = model.pop("start", None)
+    made = make(replace(recipe, model=model))
+    if start is not None:
+        from hand_mesh_ros.training.start import begin_with
+
+        network: Any = made.network
+        begin_with(network, Path(str(start)).expanduser(), recipe.file)
+    return made

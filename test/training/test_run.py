@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hand_mesh_ros.networks.assets import AssetError, landmark_network_path
+from hand_mesh_ros.networks.backbones import create_backbone
 from hand_mesh_ros.training.recipes import read_recipe, smoke
 from hand_mesh_ros.training.run import run
 from hand_mesh_ros.training.settings import RecipeError
@@ -142,6 +143,42 @@ def test_two_processes_train_together(tiny: Tiny, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert (report["epochs"], report["steps"]) == (3, 3)
     assert 0 < report["metrics"]["val_pa_mpjpe"] < 60
+
+
+def test_a_run_begins_with_what_another_left(tiny: Tiny, tmp_path: Path) -> None:
+    run(tiny("trainer.epochs=1"), tmp_path / "first", quiet=True)
+    path = tmp_path / "first" / "weights.safetensors"
+    first = _weights(tmp_path / "first")
+    begun = create_task(tiny(f"model.start={path}", "seed=5")).network.weights()
+    assert all(torch.equal(begun[k].half(), first[k]) for k in first)
+    report = run(tiny(f"model.start={path}", "trainer.epochs=1"), tmp_path / "second", quiet=True)
+    assert report["steps"] == 2 and not _same(first, _weights(tmp_path / "second"))
+    assert f"start: {path}" in (tmp_path / "second" / "recipe.yaml").read_text()
+    # without a backbone (of a run that left it frozen) the network's own stays
+    head = {k: v for k, v in first.items() if k.startswith("head.")}
+    save_file(head, tmp_path / "head.safetensors")
+    begun = create_task(tiny(f"model.start={tmp_path}/head.safetensors")).network.weights()
+    assert all(torch.equal(begun[k].half(), v) for k, v in head.items())
+    assert not torch.equal(begun["backbone.0.weight"].half(), first["backbone.0.weight"])
+    for changes, message in (
+        ([f"model.start={path}", "model.hidden=8"], "another network:\nof other shape.*head"),
+        ([f"model.start={path}", "model.frozen=true"], "unexpected .*backbone.0.weight"),
+        (["model.start=nowhere.safetensors"], "tiny.yaml: model.start: nowhere.safetensors"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            create_task(tiny(*changes))
+
+
+def test_a_backbones_weights_are_a_file_of_the_recipe(tiny: Tiny, tmp_path: Path) -> None:
+    state = {k: v + 1 for k, v in create_backbone("densestack").state_dict().items()}
+    save_file(state, tmp_path / "stack.safetensors")
+    module = create_task(
+        tiny("model.backbone=densestack", f"model.weights={tmp_path}/stack.safetensors")
+    )
+    own = module.network.backbone.state_dict()
+    assert all(torch.equal(own[k], state[k]) for k in state)
+    with pytest.raises(ValueError, match="brings its own weights"):
+        create_task(tiny("model.weights=a.pth"))
 
 
 def test_a_folder_with_a_run_is_not_written_over(tiny: Tiny, tmp_path: Path) -> None:

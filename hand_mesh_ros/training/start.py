@@ -1,0 +1,42 @@
+"""Fine-tuning: a network that begins with the weights of another run's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from hand_mesh_ros.networks.assets import AssetError
+from hand_mesh_ros.networks.weight_files import misfits, read_weights
+from hand_mesh_ros.training.settings import RecipeError
+
+_BACKBONE = "backbone."
+
+
+class Kept(Protocol):
+    """A network whose weights are kept in a file, as all tasks' `network` is."""
+
+    def weights(self) -> dict[str, Tensor]: ...
+    def load_weights(self, weights: dict[str, Tensor]) -> None: ...
+
+
+def begin_with(network: Kept, path: Path, recipe: str) -> None:
+    """Loads the `weights.safetensors` of a run into a network of the same kind.
+
+    A file without any of the backbone (of a run that left it frozen) leaves the network's own.
+    Raises RecipeError, which names the file and, in full, the weights that do not fit.
+    """
+    try:
+        found = read_weights(path)
+    except AssetError as error:
+        raise RecipeError(f"{recipe}: model.start: {error}") from error
+    own = network.weights()
+    if not any(key.startswith(_BACKBONE) for key in found):
+        found = {k: v for k, v in own.items() if k.startswith(_BACKBONE)} | found
+    problems = misfits(own, found)
+    if problems:
+        raise RecipeError(
+            f"{recipe}: model.start: {path} is of another network:\n" + "\n".join(problems)
+        )
+    network.load_weights({key: found.get(key, value) for key, value in own.items()})
