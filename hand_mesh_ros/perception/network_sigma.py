@@ -42,7 +42,8 @@ class SigmaRule:
 
     ``uv_*`` are of places in the crop in half its side, ``joint_*`` of joints relative to the
     wrist in metres, per axis; ``pose_sigma`` (radians, one sigma of a finger angle) and
-    ``shape_sigma`` (betas) of what it says of the hand model. ``calibration`` names what the rule
+    ``shape_sigma`` (betas) of what it says of the hand model. ``*_usual``: the root mean square of
+    the spread, taken where an answer has none. ``calibration`` names what the rule
     was measured on; the default is a guess for a network that nobody has measured.
     """
 
@@ -52,15 +53,17 @@ class SigmaRule:
     joint_floor: Five = (0.003, 0.006, 0.009, 0.011, 0.014)
     pose_sigma: float = 0.35
     shape_sigma: float = 1.0
+    uv_usual: Five = _all(0.02)
+    joint_usual: Five = (0.0, 0.002, 0.004, 0.005, 0.006)
     calibration: str = "none"
 
-    def uv_sigma(self, spread: Array) -> Array:
+    def uv_sigma(self, spread: Array | None) -> Array:
         """One sigma (..., 21) of places in the crop from their spread (..., 21)."""
-        return _by_rule(self.uv_scale, self.uv_floor, spread)
+        return _by_rule(self.uv_scale, self.uv_floor, self.uv_usual, spread)
 
-    def joint_sigma(self, spread: Array) -> Array:
+    def joint_sigma(self, spread: Array | None) -> Array:
         """One sigma per axis (..., 21), m, of joints from their spread (..., 21), m."""
-        return _by_rule(self.joint_scale, self.joint_floor, spread)
+        return _by_rule(self.joint_scale, self.joint_floor, self.joint_usual, spread)
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -89,7 +92,7 @@ def sigma_rule_from(content: Any) -> SigmaRule:
             values[known.name] = str(value)
             continue
         numbers = np.asarray(value, dtype=np.float64)
-        wanted = (_LEVELS,) if known.name.endswith(("scale", "floor")) else ()
+        wanted = (_LEVELS,) if known.name.endswith(("scale", "floor", "usual")) else ()
         if numbers.shape != wanted or not (np.isfinite(numbers) & (numbers >= 0)).all():
             raise ValueError(f"{known.name} is {value}")
         values[known.name] = tuple(numbers.tolist()) if wanted else float(numbers)
@@ -131,5 +134,6 @@ def _most_likely(squared: Array, spread2: Array) -> tuple[float, float]:
     return float(np.sqrt(scale2 * mean / mean_spread)), float(np.sqrt(floor2 * mean))
 
 
-def _by_rule(scale: Five, floor: Five, spread: Array) -> Array:
+def _by_rule(scale: Five, floor: Five, usual: Five, spread: Array | None) -> Array:
+    spread = np.array(usual)[LEVEL] if spread is None else spread
     return np.hypot(np.array(floor)[LEVEL], np.array(scale)[LEVEL] * spread)

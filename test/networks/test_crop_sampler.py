@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from hand_mesh_ros.geometry.published_crops import (
     square_crops,
     square_matrix,
 )
-from hand_mesh_ros.networks.crop_sampler import sample, standardised, upload
+from hand_mesh_ros.networks.crop_sampler import sample, sample_in_batch, standardised, upload
+
+both_ways = pytest.mark.parametrize("sample", [sample, sample_in_batch], ids=["cpu", "batch"])
 
 
 def picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -25,7 +28,8 @@ def picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.asarray(cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (width, height)))
 
 
-def test_published_crops_of_the_fixture(shared_data: Path) -> None:
+@both_ways
+def test_published_crops_of_the_fixture(shared_data: Path, sample: Any) -> None:
     io = np.load(shared_data / "parity" / "hamer_tiny_io.npz")
     image = np.ascontiguousarray(io["pp.image_bgr"][..., ::-1])
     centres, sides = box_squares(io["pp.boxes_xyxy"])
@@ -36,9 +40,10 @@ def test_published_crops_of_the_fixture(shared_data: Path) -> None:
     assert np.abs(standardised(crops).numpy() - io["pp.crops"]).max() < 1e-5
 
 
+@both_ways
 @pytest.mark.parametrize("border", ["zero", "replicate"])
 def test_turned_regions_of_frames_of_several_sizes(
-    border: Border, rng: np.random.Generator
+    sample: Any, border: Border, rng: np.random.Generator
 ) -> None:
     images = [picture(rng, 120, 200), picture(rng, 90, 64), picture(rng, 240, 320)]
     index = np.array([2, 0, 1, 2])
@@ -54,7 +59,10 @@ def test_turned_regions_of_frames_of_several_sizes(
         assert apart.mean() < 0.1
 
 
-def test_blur_where_regions_shrink_and_beyond_the_frame(rng: np.random.Generator) -> None:
+@both_ways
+def test_blur_where_regions_shrink_and_beyond_the_frame(
+    sample: Any, rng: np.random.Generator
+) -> None:
     """Blurred, plain and mirrored crops in one batch; one lies across the frame's corner."""
     image = picture(rng, 700, 900) ^ rng.integers(0, 64, (700, 900, 3), np.uint8)
     boxes = np.array([[300, 200, 420, 380], [400, 50, 760, 420], [-200, -150, 250, 260]])
@@ -73,7 +81,10 @@ def test_blur_where_regions_shrink_and_beyond_the_frame(rng: np.random.Generator
     assert (plain - crops)[1].abs().mean() > 0.5  # blurring is seen
 
 
-def test_mirrored_crop_is_the_crop_of_the_mirrored_frame(rng: np.random.Generator) -> None:
+@both_ways
+def test_mirrored_crop_is_the_crop_of_the_mirrored_frame(
+    sample: Any, rng: np.random.Generator
+) -> None:
     image = picture(rng, 300, 400)
     centre = np.array([[190.0, 140.0]])
     there = sample(
@@ -82,4 +93,4 @@ def test_mirrored_crop_is_the_crop_of_the_mirrored_frame(rng: np.random.Generato
     flipped = np.ascontiguousarray(image[:, ::-1])
     centre[:, 0] = 400 - 1 - centre[:, 0]
     wanted = sample(upload([flipped], "cpu"), [0], square_matrix(centre, [200.0]), 128, "zero")
-    assert torch.equal(there, wanted)
+    assert torch.equal(there, wanted) or (there - wanted).abs().max() <= 1

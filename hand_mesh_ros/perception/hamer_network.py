@@ -1,0 +1,108 @@
+"""HaMeR and WiLoR as backends: the published crop in, observations of a hand out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.geometry.crop_camera import CROP
+from hand_mesh_ros.geometry.published_crops import box_squares
+from hand_mesh_ros.hand.mirror import mirror_model
+from hand_mesh_ros.hand.model import HandModel
+from hand_mesh_ros.perception.ask_network import AskSettings
+from hand_mesh_ros.perception.learned import CropBatch, CropRule, NetworkCard, NetworkHands
+from hand_mesh_ros.perception.learned_fit import LearnedFit, LearnedFitSettings
+from hand_mesh_ros.perception.network_sigma import SigmaRule, load_sigma_rule
+from hand_mesh_ros.types import Side, View
+
+if TYPE_CHECKING:
+    from hand_mesh_ros.networks.checkpoints import Kind
+    from hand_mesh_ros.networks.hamer import Hamer
+    from hand_mesh_ros.networks.wilor import Wilor
+
+Array = NDArray[np.float64]
+
+PUBLISHED: Final = CropRule(size=CROP, corner=True, antialias=True, border="zero")
+SIGMA_SUFFIX: Final = ".sigma.json"
+"""Of the file with a network's `SigmaRule`, beside its weights: `hamer.ckpt.sigma.json`."""
+
+
+class PublishedNetwork:
+    """HaMeR or WiLoR as a `HandNetwork`; the network is on its device already."""
+
+    def __init__(self, network: Hamer | Wilor, name: str, device: str, sigma: SigmaRule) -> None:
+        model = network.hand_model
+        assert model is not None
+        self.device = device
+        self.card = NetworkCard(name, PUBLISHED, model_id=model.model_id, sigma=sigma)
+        self._network = network
+
+    def region(self, view: View) -> Array:
+        """The published square about the box of the landmarks."""
+        box = np.concatenate([view.uv.min(0), view.uv.max(0)])
+        (centre,), (side,) = box_squares(box)
+        return np.array([*centre, side, 0.0])
+
+    def __call__(self, batch: CropBatch) -> NetworkHands:
+        """See `HandNetwork`."""
+        import torch
+
+        from hand_mesh_ros.networks.crop_sampler import standardised
+
+        with torch.inference_mode():
+            said = self._network(standardised(batch.crops))
+        rotations, betas, joints, uv = (
+            value.float().cpu().numpy().astype(np.float64)
+            for value in (said.rotations, said.betas, said.joints, said.joints_2d)
+        )
+        return NetworkHands(joints - joints[:, :1], 2 * uv, rotations, betas)
+
+
+def hamer(**options: object) -> LearnedFit:
+    """The backend `hamer`; see `published`."""
+    return published("hamer", **options)  # type: ignore[arg-type]
+
+
+def wilor(**options: object) -> LearnedFit:
+    """The backend `wilor`; see `published`."""
+    return published("wilor", **options)  # type: ignore[arg-type]
+
+
+def published(
+    kind: Kind,
+    models: Mapping[Side, HandModel] | None = None,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    ask: AskSettings | None = None,
+) -> LearnedFit:
+    """A published network's backend. ``models`` None: the checkpoint's own hand model.
+
+    Raises ``AssetError`` without a checkpoint, saying where it is to be had, and for one that is
+    another's, damaged or without a hand model; ``ValueError`` for a device that is not there.
+    """
+    from hand_mesh_ros.networks.checkpoints import open_reconstructor
+
+    path = Path(checkpoint or f"(no checkpoint given)/{kind}.ckpt").expanduser()
+    network = open_reconstructor(path, kind, None if models is None else models["right"])
+    right = network.hand_model
+    assert right is not None
+    rule = path.with_name(path.name + SIGMA_SUFFIX)
+    sigma = load_sigma_rule(rule) if rule.is_file() else SigmaRule()
+    made = PublishedNetwork(network.to(_device(device)), kind, device, sigma)
+    if models is None:
+        models = {"right": right, "left": mirror_model(right)}
+    return LearnedFit(made, models, LearnedFitSettings(ask=ask or AskSettings()))
+
+
+def _device(name: str) -> str:
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not there: {str(error).splitlines()[0]}") from error
+    return name

@@ -1,0 +1,130 @@
+"""The backend of every learned network: what it says of all views becomes one metric hand.
+
+The network is asked once about all views of all hands. Its answers are turned into observations
+(places in the images, relative 3D, finger angles and shape as a prior), each with the sigma that
+its calibration gives it, and the solver makes one hand of them, by the real cameras: metric by
+several views, by depth, or by a calibrated shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.hand.model import HandModel
+from hand_mesh_ros.hand.shape import HandShape
+from hand_mesh_ros.networks.landmarks import rois_from_landmarks
+from hand_mesh_ros.perception.ask_network import AskSettings, NetworkAsker, Opinion
+from hand_mesh_ros.perception.depth import depth_at_landmarks
+from hand_mesh_ros.perception.estimate import HandViews
+from hand_mesh_ros.perception.fit_hand import FitSettings, HandFitter, Told
+from hand_mesh_ros.perception.learned import HandNetwork
+from hand_mesh_ros.types import HandEstimate, Side, View
+
+Array = NDArray[np.float64]
+
+# Relative 3D and finger angles of one answer say the same thing twice.
+_TWICE: Final = np.sqrt(2.0)
+
+
+@dataclass(frozen=True)
+class LearnedFitSettings(FitSettings):
+    """``ask``: how the network is asked."""
+
+    ask: AskSettings = field(default_factory=AskSettings)
+
+
+class LearnedFit(HandFitter):
+    """A `Backend` by a network. Views without an image, of edge nodes, are left out.
+
+    ``models`` are what the estimates are of: those that the network was trained with, or others
+    of MANO's skeleton, which its finger angles suit as well but its betas do not.
+    """
+
+    def __init__(
+        self,
+        network: HandNetwork,
+        models: Mapping[Side, HandModel],
+        settings: LearnedFitSettings | None = None,
+        shape: HandShape | None = None,
+    ) -> None:
+        self.network = network
+        self.settings = settings or LearnedFitSettings()
+        super().__init__(models, self.settings, shape, network.card.points == "mediapipe")
+        self._ask = NetworkAsker(network, self.settings.ask)
+
+    def estimate(self, hands: Sequence[HandViews]) -> list[HandEstimate | None]:
+        """See `Backend`."""
+        person = self._person
+        asked = [
+            (number, side, view)
+            for number, hand in enumerate(hands)
+            for side in self._sides(hand)
+            for view in hand.views
+            if view.frame is not None and view.frame.image.size
+        ]
+        opinions = self._ask(
+            [_in_its_image(view) for _, _, view in asked],
+            np.array([side == "left" for _, side, _ in asked], dtype=bool),
+            np.array([2 * number + (side == "left") for number, side, _ in asked], dtype=np.int64),
+        )
+        said: list[dict[Side, list[tuple[View, Opinion]]]] = [{} for _ in hands]
+        for (number, side, view), opinion in zip(asked, opinions, strict=True):
+            if opinion is not None:
+                said[number].setdefault(side, []).append((view, opinion))
+        return [
+            self._best(hand, {side: self._told(each) for side, each in sides.items()}, person)
+            if sides
+            else None
+            for hand, sides in zip(hands, said, strict=True)
+        ]
+
+    def _told(self, said: Sequence[tuple[View, Opinion]]) -> Told:
+        card, count = self.network.card, len(said)
+        opinions = [opinion for _, opinion in said]
+        poses = [o.pose for o in opinions if o.pose is not None]
+        betas = [o.betas for o in opinions if o.betas is not None]
+        twice = _TWICE if poses else 1.0
+        # views of one network err alike: together they are no surer than one
+        sigma = np.stack([o.joint_sigma for o in opinions]) * np.sqrt(count) * twice
+        same_model = card.model_id == self.models["right"].model_id
+        return Told(
+            views=tuple(_as_said(view, opinion) for view, opinion in said),
+            relative_sigma=sigma,
+            pose=_mean(poses, twice * card.sigma.pose_sigma) if poses else None,
+            betas=_mean(betas, card.sigma.shape_sigma) if betas and same_model else None,
+        )
+
+
+def _as_said(view: View, opinion: Opinion) -> View:
+    """The view with the network's landmarks in place of its own, and their depth."""
+    said = replace(
+        view, uv=opinion.uv + _moved(view), sigma=opinion.uv_sigma, world=opinion.joints,
+        depth=None, depth_sigma=None,
+    )  # fmt: skip
+    if view.frame is None or view.frame.depth is None:
+        return said
+    depth, sigma = depth_at_landmarks(view.frame.depth, view.camera, opinion.uv, opinion.joints)
+    return replace(said, depth=depth, depth_sigma=sigma)
+
+
+def _moved(view: View) -> Array:
+    """By how much, (2,) px, landmarks of a late frame were moved to the time of their set.
+
+    `expect.Expectation.at_set_time` moves the landmarks, not the region, which is the image's.
+    """
+    return np.asarray(rois_from_landmarks(view.uv)[0, :2] - view.roi[:2])
+
+
+def _in_its_image(view: View) -> View:
+    return replace(view, uv=view.uv - _moved(view))
+
+
+def _mean(values: Sequence[Array], sigma: float) -> tuple[Array, Array]:
+    """Mean of views' parameters, and one sigma, wider where they differ."""
+    stacked = np.stack(values)
+    return stacked.mean(0), np.hypot(sigma, stacked.std(0))
