@@ -60,7 +60,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False)
     module = create_task(recipe)
     stored = recipe.data.train.store is not None
     data = InstantData(recipe, _reads(module, recipe)) if stored else HandData(recipe)
-    trainer = _trainer(recipe, out, quiet)
+    trainer = _trainer(recipe, out, quiet, getattr(module, "best_by", "val_pa_mpjpe"))
     if trainer.is_global_zero:
         write_recipe(recipe, out)
     begin = time.perf_counter()
@@ -104,14 +104,15 @@ def _check(recipe: Recipe) -> None:
         )
 
 
-def _trainer(recipe: Recipe, out: Path, quiet: bool) -> lightning.Trainer:
+def _trainer(recipe: Recipe, out: Path, quiet: bool, best_by: str) -> lightning.Trainer:
     how = recipe.trainer
     logger: Logger = CSVLogger(out, name="logs", version="")
     if how.log == "tensorboard":
         logger = TensorBoardLogger(out, name="logs", version="")
     callbacks: list[Callback] = [_Seeded(recipe.seed), _kept(out, Path(LAST).stem)]
     if how.keep:
-        best = _kept(out, "{epoch:03d}-{val_pa_mpjpe:.2f}mm", "val_pa_mpjpe", how.keep)
+        unit = "mm" if best_by.endswith("mpjpe") else ""
+        best = _kept(out, f"{{epoch:03d}}-{{{best_by}:.2f}}{unit}", best_by, how.keep)
         callbacks.append(best)
     if how.ema:
         callbacks.append(MovingAverage(how.ema))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TASKS: dict[str, str] = {
     "mano": "hand_mesh_ros.training.module:ManoModule",
+    "hand-mask": "hand_mesh_ros.training.mask_module:HandMaskModule",
 }
 
 
