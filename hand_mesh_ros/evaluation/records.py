@@ -21,10 +21,12 @@ Array = NDArray[np.float64]
 class Sample(Protocol):
     """One annotated hand in one image, as readers of data sets give it; what is unknown is None.
 
-    ``joints`` (21, 3) and ``vertices`` (V, 3) m in the camera's optical axes; ``uv`` (21, 2)
-    pixels; ``visibility`` (21,) from 0 (occluded) to 1, NaN out of the image; ``box`` (4,) tight
-    box x0, y0, x1, y1 pixels; ``visible_share`` of the hand's mask; samples of one ``group`` show
-    one hand at one instant in several cameras; ``sequence`` and ``stamp`` (s) place it in time.
+    ``joints`` (21, 3) and ``vertices`` (V, 3) m in the camera's optical axes, only up to a
+    translation where not ``placed``; ``uv`` (21, 2) pixels; ``counted`` (21,): the joints to score
+    (None: all that are finite); ``visibility`` (21,) from 0 (occluded) to 1, NaN out of the image;
+    ``box`` (4,) tight box x0, y0, x1, y1 pixels; ``visible_share`` of the hand's mask; samples of
+    one ``group`` show one hand at one instant in several cameras; ``sequence`` and ``stamp`` (s)
+    place it in time.
     """
 
     @property
@@ -41,6 +43,10 @@ class Sample(Protocol):
     def vertices(self) -> Array | None: ...
     @property
     def uv(self) -> Array | None: ...
+    @property
+    def counted(self) -> NDArray[np.bool_] | None: ...
+    @property
+    def placed(self) -> bool: ...
     @property
     def visibility(self) -> Array | None: ...
     @property
@@ -61,7 +67,8 @@ class Truths:
 
     ``joints`` (N, 21, 3), ``vertices`` (N, V, 3), ``uv`` (N, 21, 2), ``visibility`` (N, 21),
     ``box_px`` (N,) the longest side of the tight box, ``visible_share`` (N,), ``sequence`` (N,)
-    numbers of sequences and ``stamps`` (N,) seconds, ascending within each.
+    numbers of sequences and ``stamps`` (N,) seconds, ascending within each. ``placed`` (N,): where
+    the hand's place in its camera is known (None: everywhere); elsewhere only what is relative is.
     Raises ValueError where the shapes do not agree.
     """
 
@@ -74,12 +81,21 @@ class Truths:
     visible_share: Array | None = None
     sequence: NDArray[np.int_] | None = None
     stamps: Array | None = None
+    placed: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         _check(self, len(self.names))
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def in_camera(self) -> Truths:
+        """The same with points of hands whose place is not known as NaN."""
+        if self.placed is None:
+            return self
+        here = self.placed[:, None, None]
+        vertices = None if self.vertices is None else np.where(here, self.vertices, np.nan)
+        return replace(self, joints=np.where(here, self.joints, np.nan), vertices=vertices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,24 +155,32 @@ def chosen(record: Any, which: NDArray[Any]) -> Any:
 def truths_of(samples: Sequence[Sample]) -> Truths:
     """The truths of samples; a field that no sample has is None.
 
+    Joints that are not counted are NaN, in space and in the image: they are not scored.
     Raises ValueError where meshes have different numbers of vertices.
     """
     sides = [None if s.box is None else np.ptp(s.box.reshape(2, 2), axis=0).max() for s in samples]
     numbers: dict[Hashable, int] = {}
     sequence = [numbers.setdefault(s.sequence, len(numbers)) for s in samples]
     timed = all(s.sequence is not None and s.stamp is not None for s in samples)
-    joints = _stacked([s.joints for s in samples])
+    joints = _stacked([_counted(s.joints, s) for s in samples])
     return Truths(
         names=tuple(s.name for s in samples),
         joints=np.full((len(samples), 21, 3), np.nan) if joints is None else joints,
         vertices=_stacked([s.vertices for s in samples]),
-        uv=_stacked([s.uv for s in samples]),
+        uv=_stacked([_counted(s.uv, s) for s in samples]),
         visibility=_stacked([s.visibility for s in samples]),
         box_px=_stacked(sides),
         visible_share=_stacked([s.visible_share for s in samples]),
         sequence=np.array(sequence) if timed else None,
         stamps=np.array([s.stamp for s in samples], dtype=np.float64) if timed else None,
+        placed=None if all(s.placed for s in samples) else np.array([s.placed for s in samples]),
     )
+
+
+def _counted(points: Array | None, sample: Sample) -> Array | None:
+    if points is None or sample.counted is None:
+        return points
+    return np.where(sample.counted[:, None], points, np.nan)
 
 
 def _stacked(values: Sequence[Any]) -> Array | None:

@@ -32,6 +32,7 @@ class Scores:
 def score(predictions: Predictions, truths: Truths, root: int = alignment.WRIST) -> Scores:
     """Every metric, with hands that were not found as zeros, as the benchmarks count them.
 
+    Hands whose place in the camera is not known have no part in what depends on it.
     ``root``: the joint that root-relative errors are relative to (0; InterHand and HaMuCo: 9).
     Raises ValueError if predictions and truths are not of the same samples.
     """
@@ -98,14 +99,14 @@ def _with(
 def _joint_scores(scores: Scores, ours: Predictions, truths: Truths, root: int) -> Scores:
     true, joints = truths.joints, ours.joints
     aligned = {
-        "camera": joints,
         "root": alignment.root_relative(joints, joints, root) + true[:, root : root + 1],
         "pa": alignment.similarity_aligned(joints, true),
         "pa_proper": alignment.similarity_aligned(joints, true, proper=True),
         "st": alignment.scale_translation_aligned(joints, true),
         "n": alignment.bone_normalised(joints, true),
     }
-    errors = {name: position.distances(points, true) for name, points in aligned.items()}
+    errors = {"camera": position.distances(joints, truths.in_camera().joints)}
+    errors |= {name: position.distances(points, true) for name, points in aligned.items()}
     named = {
         "camera_mpjpe_mm": "camera", "mpjpe_mm": "root", "pa_mpjpe_mm": "pa",
         "pa_mpjpe_proper_mm": "pa_proper", "st_mpjpe_mm": "st", "n_mpjpe_mm": "n",
@@ -134,7 +135,7 @@ def _mesh_scores(scores: Scores, ours: Predictions, truths: Truths, root: int) -
             f"the backend's mesh has {vertices.shape[1]} vertices, the benchmark's "
             f"{true.shape[1]}: no vertex errors; F-scores after aligning the joints"
         )
-        figures, samples = _f_scores(vertices, moved, true)
+        figures, samples = _f_scores(vertices, moved, truths)
         return _with(scores, figures, samples=samples, notes=(note,))
     blocks = [
         _mesh_errors(vertices[part], ours.joints[part], true[part], truths.joints[part], root)
@@ -142,6 +143,8 @@ def _mesh_scores(scores: Scores, ours: Predictions, truths: Truths, root: int) -
     ]
     errors = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     moved = errors.pop("moved")
+    if truths.placed is not None:
+        errors["mesh_camera"] = np.where(truths.placed[:, None], errors["mesh_camera"], np.nan)
     named = {
         "camera_mpvpe_mm": "mesh_camera", "mpvpe_mm": "mesh_root", "pa_mpvpe_mm": "mesh_pa",
         "pa_mpvpe_proper_mm": "mesh_pa_proper",
@@ -151,7 +154,7 @@ def _mesh_scores(scores: Scores, ours: Predictions, truths: Truths, root: int) -
         figures[name] = position.area_under_pck(errors[key])
     samples = {name: MM * position.by_sample(errors[key]) for name, key in named.items()}
     scores = _with(scores, figures, errors=errors, samples=samples)
-    figures, samples = _f_scores(vertices, moved, true)
+    figures, samples = _f_scores(vertices, moved, truths)
     return _with(scores, figures, samples=samples)
 
 
@@ -177,11 +180,13 @@ def _mesh_errors(
 
 
 def _f_scores(
-    vertices: Array, moved: Array, true: Array
+    vertices: Array, moved: Array, truths: Truths
 ) -> tuple[dict[str, float], dict[str, Array]]:
+    true, placed = truths.vertices, truths.in_camera().vertices
+    assert true is not None and placed is not None
     aligned = position.f_scores(moved, true, (0.005, 0.015))
     samples = {"f5": aligned[:, 0], "f15": aligned[:, 1]}
-    as_they_are = position.f_scores(vertices, true, (0.005, 0.015))
+    as_they_are = position.f_scores(vertices, placed, (0.005, 0.015))
     unaligned = {"f5_unaligned": as_they_are[:, 0], "f15_unaligned": as_they_are[:, 1]}
     figures = {name: position.mean_of(v) for name, v in (samples | unaligned).items()}
     return figures, samples
@@ -190,7 +195,7 @@ def _f_scores(
 def _uncertainty_scores(scores: Scores, ours: Predictions, truths: Truths) -> Scores:
     if ours.covariance is None:
         return scores
-    error, covariance = ours.joints - truths.joints, ours.covariance
+    error, covariance = ours.joints - truths.in_camera().joints, ours.covariance
     squared, size = unsure.nees(error, covariance), np.linalg.norm(error, axis=-1)
     total = unsure.total_variance(covariance)
     shares = unsure.coverage(error, covariance)
@@ -216,7 +221,7 @@ def _motion_scores(scores: Scores, ours: Predictions, truths: Truths) -> Scores:
         return scores
     order = np.lexsort((truths.stamps, truths.sequence))
     when = truths.stamps[order], truths.sequence[order]
-    mine, true = ours.joints[order], truths.joints[order]
+    mine, true = ours.joints[order], truths.in_camera().joints[order]
     return _with(
         scores,
         {

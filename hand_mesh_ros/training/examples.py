@@ -114,10 +114,10 @@ def placed_example(
 
 def _counted(points: NDArray[np.float64], sample: HandSample) -> NDArray[np.float64]:
     """Points (21, D) of the joints to train with, NaN of the others."""
-    known = np.isfinite(points).all(-1)
+    known = np.isfinite(points).all(-1, keepdims=True)
     if sample.counted is not None:
-        known &= sample.counted
-    return np.where(known[:, None], points, np.nan)
+        known = known & sample.counted[:, None]
+    return np.where(known, points, np.nan)
 
 
 def _region(sample: HandSample) -> NDArray[np.float64]:

@@ -273,6 +273,8 @@ class Render:
     side: Side = "right"
     visibility = None
     visible_share = None
+    counted = None
+    placed = True
 
     @property
     def name(self) -> str:
