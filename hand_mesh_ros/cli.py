@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hand_mesh_ros import cli_calibrate, cli_evaluate, cli_time, cli_train
+from hand_mesh_ros import cli_calibrate, cli_evaluate, cli_networks, cli_time, cli_train
 from hand_mesh_ros.cli_data import data_app
 from hand_mesh_ros.cli_workshop import bench_app, model_app
 from hand_mesh_ros.terminal import fail, print_report, progress_bar
@@ -25,6 +25,8 @@ app.add_typer(data_app, name="data")
 app.command("calibrate-cell", epilog=cli_calibrate.EPILOG)(cli_calibrate.calibrate_cell)
 app.command("evaluate", epilog=cli_evaluate.EPILOG)(cli_evaluate.evaluate)
 app.command("train", epilog=cli_train.EPILOG)(cli_train.train)
+model_app.command("convert", epilog=cli_networks.CONVERT_EPILOG)(cli_networks.convert)
+bench_app.command("parity", epilog=cli_networks.PARITY_EPILOG)(cli_networks.bench_parity)
 data_app.command("shards", epilog=cli_train.SHARDS_EPILOG)(cli_train.shards)
 app.command("calibrate-time", epilog=cli_time.EPILOG)(cli_time.calibrate_time)
 
@@ -108,6 +110,13 @@ def reconstruct(
         Path | None, typer.Option(help="Hand model (.npz); default: the free hand.")
     ] = None,
     backend: Annotated[str, typer.Option(help="How views become hands.")] = "landmarks",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File of the weights of the backend's network.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device of the backend's network.")] = "cpu",
+    jitter: Annotated[
+        int, typer.Option(help="More crops a view, by whose spread its error is judged.")
+    ] = 0,
     max_hands: Annotated[int, typer.Option(help="Most hands to look for.", min=1)] = 2,
     shape: Annotated[
         Path | None, typer.Option(help="The person's hand shape, of calibrate-shape.")
@@ -131,19 +140,25 @@ def reconstruct(
         from hand_mesh_ros.cli_reconstruct import reconstruct_each
         from hand_mesh_ros.evaluation.reconstruct_many import ManySettings
 
-        model, person, intrinsics = (f and f.resolve() for f in (hand_model, shape, calibration))
-        settings = ManySettings(backend, max_hands, model, person, intrinsics, unit_m, video)
+        files = (hand_model, shape, calibration, checkpoint)
+        model, person, intrinsics, weights = (f and f.resolve() for f in files)
+        settings = ManySettings(
+            backend, max_hands, model, person, intrinsics, unit_m, video,
+            checkpoint=weights, network_device=device, jitter=jitter,
+        )  # fmt: skip
         return reconstruct_each(source, out, settings, ray, workers, retry)
     from hand_mesh_ros.data.recordings import BadRecording, open_recording
     from hand_mesh_ros.evaluation.reconstruct import reconstruct as run
     from hand_mesh_ros.networks.assets import AssetError
     from hand_mesh_ros.perception.build import build_pipeline
+    from hand_mesh_ros.perception.estimate import NetworkOptions
     from hand_mesh_ros.perception.pipeline import PipelineSettings
 
     try:
         recording = open_recording(source, unit_m=unit_m, calibration=calibration)
         pipeline, models = build_pipeline(
             backend=backend,
+            network=NetworkOptions(checkpoint, device, jitter),
             hand_model=hand_model,
             pipeline=PipelineSettings(max_hands=max_hands),
             shape=shape,

@@ -125,7 +125,7 @@ def bench_cell_command(
             found = measure(progress=report, **_cell_arguments(part, recordings, out))
         print_report({"source": f"bench cell: {part}", **found})
         figures |= found
-    _add_figures(out / "cell.json", figures)
+    add_figures(out / "cell.json", figures)
 
 
 def _cell_arguments(part: str, recordings: Path | None, out: Path) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def bench_data_command(
     with progress_bar("bench data") as report:
         figures = measure(report, photographs=photographs, images=images)
     print_report({"source": "bench data", **figures})
-    _add_figures(out / "data.json", figures)
+    add_figures(out / "data.json", figures)
 
 
 @bench_app.command("soak", epilog="Example: hand-mesh bench soak --sets 20000")
@@ -175,12 +175,12 @@ def bench_soak_command(
     with progress_bar("bench soak") as report:
         figures, wrong = run(sets, seed, report)
     print_report({"source": "bench soak", **figures})
-    _add_figures(out / "cell.json", figures)
+    add_figures(out / "cell.json", figures)
     if wrong:
         fail("promises were broken:\n" + "\n".join(wrong))
 
 
-def _add_figures(path: Path, figures: dict[str, float]) -> None:
+def add_figures(path: Path, figures: dict[str, float]) -> None:
     """Write figures into a file; those of other parts stay."""
     path.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.is_file() else {}

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hand_mesh_ros.networks.assets import AssetError, home
+from hand_mesh_ros.networks.weight_files import misfits, read_weights
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -96,39 +96,11 @@ def pretrained(
     state = _of_backbone(read_weights(path), origin.ignored)
     with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
         network = make()
-    problems = _misfits(network.state_dict(), state)
+    problems = misfits(network.state_dict(), state)
     if problems:
         raise AssetError(f"{path} does not hold the weights of {name}:\n" + "\n".join(problems))
     network.load_state_dict(state, strict=False, assign=True)
     return network
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file on the CPU, floating ones as float32.
-
-    Raises AssetError for a file that is damaged or holds anything but tensors and plain values.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: object = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise AssetError(
-            f"{path} is damaged or holds more than tensors, which could run code when read: save "
-            f"its state_dict alone, on a machine where you trust it ({error})"
-        ) from error
-    except Exception as error:  # torch and safetensors have a dozen for a file that is not theirs
-        raise AssetError(f"{path} cannot be read as weights: {error}") from error
-    if isinstance(content, dict):
-        content = content.get("state_dict", content)
-    entries = content.items() if isinstance(content, dict) else ()
-    tensors = {key: value for key, value in entries if isinstance(value, Tensor)}
-    if not tensors:
-        raise AssetError(f"{path} holds no tensors by name, neither bare nor under 'state_dict'")
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
 def standardise(images: Tensor) -> Tensor:
@@ -162,19 +134,6 @@ def _of_backbone(state: dict[str, Tensor], ignored: tuple[str, ...]) -> dict[str
     if any(key.startswith(prefix) for key in state):
         state = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
     return {key: value for key, value in state.items() if not key.startswith(ignored)}
-
-
-def _misfits(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
-    # Counts of batches are missing in old files, and nothing depends on them.
-    missing = [k for k in ours if k not in theirs and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in theirs if k not in ours]
-    other = [
-        f"{key} {tuple(theirs[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in ours.items()
-        if key in theirs and theirs[key].shape != value.shape
-    ]
-    lists = {"missing": missing, "unexpected": unexpected, "of other shape": other}
-    return [f"{what} ({len(keys)}): {', '.join(keys)}" for what, keys in lists.items() if keys]
 
 
 class LandmarkTrunk(nn.Module):
