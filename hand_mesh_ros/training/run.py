@@ -1,8 +1,8 @@
 """A recipe, run: Lightning's trainer, and what a run leaves behind.
 
 The folder of a run holds `recipe.yaml` (as it was run), `last.ckpt` (to resume from) and the best
-checkpoints, the logs, and in the end `weights.safetensors` (half precision, moving average),
-`model_card.md` and `report.json`.
+checkpoints, the logs, `history.csv` with a line an epoch, and in the end `weights.safetensors`
+(half precision, moving average), `curves.png`, `model_card.md` and `report.json`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from hand_mesh_ros.training.data import HandData
 from hand_mesh_ros.training.ema import MovingAverage
+from hand_mesh_ros.training.history import History
 from hand_mesh_ros.training.instant_data import InstantData, ReadsStores
 from hand_mesh_ros.training.model_card import commit, model_card
 from hand_mesh_ros.training.recipes import Recipe
@@ -109,7 +110,7 @@ def _trainer(recipe: Recipe, out: Path, quiet: bool, best_by: str) -> lightning.
     logger: Logger = CSVLogger(out, name="logs", version="")
     if how.log == "tensorboard":
         logger = TensorBoardLogger(out, name="logs", version="")
-    callbacks: list[Callback] = [_Seeded(recipe.seed), _kept(out, Path(LAST).stem)]
+    callbacks: list[Callback] = [_Seeded(recipe.seed), History(out), _kept(out, Path(LAST).stem)]
     if how.keep:
         unit = "mm" if best_by.endswith("mpjpe") else ""
         best = _kept(out, f"{{epoch:03d}}-{{{best_by}:.2f}}{unit}", best_by, how.keep)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from hand_mesh_ros.networks.assets import AssetError, landmark_network_path
 from hand_mesh_ros.networks.backbones import create_backbone
+from hand_mesh_ros.training.curves import read_history
 from hand_mesh_ros.training.recipes import read_recipe, smoke
 from hand_mesh_ros.training.run import run
 from hand_mesh_ros.training.settings import RecipeError
@@ -100,6 +101,8 @@ def test_a_killed_run_resumes_to_the_same_weights(tiny: Tiny, tmp_path: Path) ->
     report = run(recipe, tmp_path / "part", resume=True, quiet=True)
     assert report["steps"] == 6
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "part"))
+    # the first session's epochs are in the history, too
+    assert read_history(tmp_path / "part") == read_history(tmp_path / "whole")
 
 
 def test_mixed_precision_trains_and_differs_little(tiny: Tiny, tmp_path: Path) -> None:
