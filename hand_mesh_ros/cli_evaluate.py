@@ -22,6 +22,13 @@ def evaluate(
     backend: Annotated[
         str, typer.Option(help="How views become hands; zero: all points at the camera.")
     ] = "landmarks",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File of the weights of the backend's network.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device of the backend's network.")] = "cpu",
+    jitter: Annotated[
+        int, typer.Option(help="More crops a view, by whose spread its error is judged.")
+    ] = 0,
     predictions: Annotated[
         Path | None,
         typer.Option(help="Judge this pred.json or npz instead of running a backend."),
@@ -73,6 +80,7 @@ def evaluate(
     from hand_mesh_ros.evaluation.protocols import paper_table, visibility_table
     from hand_mesh_ros.evaluation.published import published_rows
     from hand_mesh_ros.networks.assets import AssetError
+    from hand_mesh_ros.perception.estimate import NetworkOptions
 
     settings = PredictSettings(side, boxes, views, joints)  # type: ignore[arg-type]  # checked
     try:
@@ -82,7 +90,10 @@ def evaluate(
         else:
             benchmark, name = thinned(benchmark, limit), backend
             with progress_bar(f"evaluate {bench}") as report:
-                made = evaluation.predictions_of(benchmark, backend, settings, report, hand_model)
+                network = NetworkOptions(checkpoint, device, jitter)
+                made = evaluation.predictions_of(
+                    benchmark, backend, settings, report, hand_model, network
+                )
         with Console(stderr=True).status("measuring"):
             how = {"file": str(predictions)} if predictions else asdict(settings)
             judged = evaluation.judge(benchmark, name, made, how)

@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from hand_mesh_ros.evaluation.published import published_rows, zero_predictor
 from hand_mesh_ros.evaluation.records import Predictions, Truths, zero_predictions
 from hand_mesh_ros.evaluation.scores import Scores, by_visibility, score, score_found
 from hand_mesh_ros.evaluation.submissions import WRITERS, SubmissionError
+
+if TYPE_CHECKING:
+    from hand_mesh_ros.perception.estimate import NetworkOptions
 
 ZERO = "zero"
 """The backend that says every point is at the camera: the benchmarks' own check."""
@@ -61,6 +64,7 @@ def predictions_of(
     settings: PredictSettings,
     progress: Progress,
     hand_model: Path | None = None,
+    network: NetworkOptions | None = None,
 ) -> Predictions:
     """Run a backend on a benchmark's images; ``zero`` needs none.
 
@@ -74,14 +78,9 @@ def predictions_of(
             f"--backend {ZERO}"
         )
     # Late, so that judging a file loads no network.
-    from hand_mesh_ros.hand.mirror import mirror_model
-    from hand_mesh_ros.hand.model import load_hand_model
-    from hand_mesh_ros.perception.build import build_observer
-    from hand_mesh_ros.perception.estimate import create_backend
+    from hand_mesh_ros.perception.build import build_backend, build_observer
 
-    right = load_hand_model(hand_model)
-    models: Any = {"right": right, "left": mirror_model(right)}
-    made = create_backend(backend, models=models)
+    made, models = build_backend(backend, hand_model, network)
     return predict(benchmark.samples, made, build_observer(), models, settings, progress)
 
 

@@ -31,13 +31,15 @@ Progress = Callable[[int, int, str], None]
 _log = logging.getLogger(__name__)
 # What a recording can be blamed for; anything else is told with its traceback.
 _EXPECTED = (ValueError, OSError)
+_WHERE = ("runtime", "device", "num_threads", "network_device")
 
 
 @dataclass(frozen=True)
 class ManySettings:
     """How each recording is reconstructed; as the options of `hand-mesh reconstruct`.
 
-    `runtime`, `device` and `num_threads` say where networks run and are no part of the result.
+    `runtime`, `device`, `num_threads` and `network_device` say where networks run and are no part
+    of the result.
     """
 
     backend: str = "landmarks"
@@ -50,11 +52,14 @@ class ManySettings:
     runtime: str = "litert"
     device: str = "cpu"
     num_threads: int = 2
+    checkpoint: Path | None = None
+    network_device: str = "cpu"
+    jitter: int = 0
 
     def plain(self) -> dict[str, Any]:
         """What decides the result, as JSON has it."""
         values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-        return {k: v for k, v in values.items() if k not in ("runtime", "device", "num_threads")}
+        return {k: v for k, v in values.items() if k not in _WHERE}
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ def reconstruct_one(source: Path, settings: ManySettings, out: Path) -> Result:
     from hand_mesh_ros.data.recordings import open_recording
     from hand_mesh_ros.evaluation.reconstruct import reconstruct
     from hand_mesh_ros.perception.build import build_pipeline
+    from hand_mesh_ros.perception.estimate import NetworkOptions
     from hand_mesh_ros.perception.pipeline import PipelineSettings
 
     begin = time.perf_counter()
@@ -149,6 +155,7 @@ def reconstruct_one(source: Path, settings: ManySettings, out: Path) -> Result:
         recording = open_recording(source, unit_m=settings.unit_m, calibration=settings.calibration)
         pipeline, models = build_pipeline(
             backend=settings.backend,
+            network=NetworkOptions(settings.checkpoint, settings.network_device, settings.jitter),
             hand_model=settings.hand_model,
             runtime=settings.runtime,
             device=settings.device,

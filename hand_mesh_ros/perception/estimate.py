@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.shape import HandShape
-from hand_mesh_ros.types import HandEstimate, TrackedHand, View
+from hand_mesh_ros.types import HandEstimate, Side, TrackedHand, View
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +57,58 @@ class TakesShape(Protocol):
     def use_shape(self, shape: HandShape | None) -> None: ...
 
 
-# name -> "module:class"; imported when chosen, so that no backend costs another's users anything
-BACKENDS: dict[str, str] = {"landmarks": "hand_mesh_ros.perception.landmark_fit:LandmarkFit"}
+@runtime_checkable
+class NeedsImages(Protocol):
+    """A backend that is of no use where all views come without their images, when it is true."""
+
+    needs_images: bool
 
 
-def create_backend(name: str, **options: object) -> Backend:
-    """The backend of that name; ``ValueError`` lists the known ones."""
+@dataclass(frozen=True)
+class NetworkOptions:
+    """For backends with a network of their own.
+
+    ``checkpoint``: its weights; None: those that come along, if any do. ``device``: of torch.
+    ``jitter``: more crops a view, cut a little differently, by whose answers' spread the network's
+    error is judged. ``batch``: most crops at once.
+    """
+
+    checkpoint: Path | None = None
+    device: str = "cpu"
+    jitter: int = 0
+    batch: int = 32
+
+
+# name -> "module:class or function"; imported when chosen, so that no backend costs another's
+# users anything. It is called with `models`, both sides' hand models, or None where a network's
+# own are wanted, and, if it has that parameter, with `network`, `NetworkOptions`.
+BACKENDS: dict[str, str] = {
+    "landmarks": "hand_mesh_ros.perception.landmark_fit:LandmarkFit",
+    "hamer": "hand_mesh_ros.perception.hamer_network:hamer",
+    "wilor": "hand_mesh_ros.perception.hamer_network:wilor",
+}
+
+
+def create_backend(
+    name: str,
+    models: Mapping[Side, HandModel] | None = None,
+    network: NetworkOptions | None = None,
+) -> Backend:
+    """The backend of that name.
+
+    ``ValueError`` lists the known ones, or says that this one takes no checkpoint; and what making
+    it raises: AssetError for weights or hand models that are not there or do not fit.
+    """
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(sorted(BACKENDS))}")
     module, _, attribute = BACKENDS[name].partition(":")
-    backend: Backend = getattr(importlib.import_module(module), attribute)(**options)
-    return backend
+    make: Callable[..., Backend] = getattr(importlib.import_module(module), attribute)
+    options: dict[str, Any] = {"models": models}
+    if "network" in inspect.signature(make).parameters:
+        options["network"] = network or NetworkOptions()
+    elif network is not None and network.checkpoint is not None:
+        raise ValueError(
+            f"backend {name!r} has no network of its own and takes no checkpoint: leave "
+            f"{network.checkpoint} out, or choose another backend"
+        )
+    return make(**options)

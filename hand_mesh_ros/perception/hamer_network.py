@@ -13,9 +13,9 @@ from hand_mesh_ros.geometry.crop_camera import CROP
 from hand_mesh_ros.geometry.published_crops import box_squares
 from hand_mesh_ros.hand.mirror import mirror_model
 from hand_mesh_ros.hand.model import HandModel
-from hand_mesh_ros.perception.ask_network import AskSettings
+from hand_mesh_ros.perception.estimate import NetworkOptions
 from hand_mesh_ros.perception.learned import CropBatch, CropRule, NetworkCard, NetworkHands
-from hand_mesh_ros.perception.learned_fit import LearnedFit, LearnedFitSettings
+from hand_mesh_ros.perception.learned_fit import LearnedFit, settings_of, torch_device
 from hand_mesh_ros.perception.network_sigma import SigmaRule, load_sigma_rule
 from hand_mesh_ros.types import Side, View
 
@@ -62,47 +62,40 @@ class PublishedNetwork:
         return NetworkHands(joints - joints[:, :1], 2 * uv, rotations, betas)
 
 
-def hamer(**options: object) -> LearnedFit:
+def hamer(models: Mapping[Side, HandModel] | None, network: NetworkOptions) -> LearnedFit:
     """The backend `hamer`; see `published`."""
-    return published("hamer", **options)  # type: ignore[arg-type]
+    return published("hamer", models, network)
 
 
-def wilor(**options: object) -> LearnedFit:
+def wilor(models: Mapping[Side, HandModel] | None, network: NetworkOptions) -> LearnedFit:
     """The backend `wilor`; see `published`."""
-    return published("wilor", **options)  # type: ignore[arg-type]
+    return published("wilor", models, network)
 
 
 def published(
-    kind: Kind,
-    models: Mapping[Side, HandModel] | None = None,
-    checkpoint: Path | None = None,
-    device: str = "cpu",
-    ask: AskSettings | None = None,
+    kind: Kind, models: Mapping[Side, HandModel] | None, options: NetworkOptions
 ) -> LearnedFit:
     """A published network's backend. ``models`` None: the checkpoint's own hand model.
 
     Raises ``AssetError`` without a checkpoint, saying where it is to be had, and for one that is
     another's, damaged or without a hand model; ``ValueError`` for a device that is not there.
     """
+    from hand_mesh_ros.networks.assets import AssetError
     from hand_mesh_ros.networks.checkpoints import open_reconstructor
 
-    path = Path(checkpoint or f"(no checkpoint given)/{kind}.ckpt").expanduser()
+    if options.checkpoint is None:
+        try:
+            open_reconstructor(f"{kind}.ckpt/none", kind)
+        except AssetError as error:
+            source = str(error).partition("no such file. ")[2]
+            raise AssetError(f"backend {kind!r} needs a checkpoint: {source}") from None
+    path = Path(options.checkpoint).expanduser()
     network = open_reconstructor(path, kind, None if models is None else models["right"])
     right = network.hand_model
     assert right is not None
     rule = path.with_name(path.name + SIGMA_SUFFIX)
     sigma = load_sigma_rule(rule) if rule.is_file() else SigmaRule()
-    made = PublishedNetwork(network.to(_device(device)), kind, device, sigma)
+    made = PublishedNetwork(network.to(torch_device(options.device)), kind, options.device, sigma)
     if models is None:
         models = {"right": right, "left": mirror_model(right)}
-    return LearnedFit(made, models, LearnedFitSettings(ask=ask or AskSettings()))
-
-
-def _device(name: str) -> str:
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not there: {str(error).splitlines()[0]}") from error
-    return name
+    return LearnedFit(made, models, settings_of(options))

@@ -20,7 +20,7 @@ from hand_mesh_ros.hand.shape import HandShape
 from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.perception.ask_network import AskSettings, NetworkAsker, Opinion
 from hand_mesh_ros.perception.depth import depth_at_landmarks
-from hand_mesh_ros.perception.estimate import HandViews
+from hand_mesh_ros.perception.estimate import HandViews, NetworkOptions
 from hand_mesh_ros.perception.fit_hand import FitSettings, HandFitter, Told
 from hand_mesh_ros.perception.learned import HandNetwork
 from hand_mesh_ros.types import HandEstimate, Side, View
@@ -38,12 +38,31 @@ class LearnedFitSettings(FitSettings):
     ask: AskSettings = field(default_factory=AskSettings)
 
 
+def settings_of(options: NetworkOptions) -> LearnedFitSettings:
+    """What a backend's options say of how its network is asked; ``ValueError`` for a bad one."""
+    return LearnedFitSettings(ask=AskSettings(options.jitter, options.batch))
+
+
+def torch_device(name: str) -> str:
+    """The device's name; ``ValueError`` where there is no such device."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {name!r} cannot be used: {reason}") from error
+    return name
+
+
 class LearnedFit(HandFitter):
     """A `Backend` by a network. Views without an image, of edge nodes, are left out.
 
     ``models`` are what the estimates are of: those that the network was trained with, or others
     of MANO's skeleton, which its finger angles suit as well but its betas do not.
     """
+
+    needs_images = True
 
     def __init__(
         self,

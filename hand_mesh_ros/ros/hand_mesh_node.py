@@ -226,6 +226,7 @@ def _build(
 
     return build_pipeline(
         backend=settings.backend,
+        network=settings.network,
         hand_model=Path(settings.hand_model) if settings.hand_model else None,
         runtime=settings.runtime,
         device=settings.device,

@@ -16,7 +16,32 @@ NODE_SPECS = (
         "several. /tf_static must connect it to every camera's optical frame.",
     ),
     Spec("backend", "landmarks", "How views become hands.", choices=tuple(sorted(BACKENDS))),
-    Spec("hand_model", "", "Path of a hand model (.npz in MANO's layout). Empty: the free hand."),
+    Spec(
+        "checkpoint",
+        "",
+        "File of the weights of the backend's network (hamer, wilor). Empty: those that come "
+        "along, if any do.",
+    ),
+    Spec("network.device", "cpu", "Torch device of the backend's network: cpu, cuda, cuda:0, ..."),
+    Spec(
+        "network.jitter",
+        0,
+        "More crops of each view, cut a little differently, that the backend's network is asked "
+        "about: how its answers differ tells how sure it is.",
+        bounds=(0, 16),
+    ),
+    Spec(
+        "network.batch",
+        32,
+        "Most crops that the backend's network is given at once; fewer where memory is short.",
+        bounds=(1, 1024),
+    ),
+    Spec(
+        "hand_model",
+        "",
+        "Path of a hand model (.npz in MANO's layout). Empty: the checkpoint's own, or the free "
+        "hand.",
+    ),
     Spec(
         "shape_file",
         "",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
 
+from hand_mesh_ros.perception.estimate import NetworkOptions
 from hand_mesh_ros.perception.frame_sets import SyncSettings
 from hand_mesh_ros.perception.observe import ObserveSettings
 from hand_mesh_ros.perception.pipeline import PipelineSettings
@@ -67,6 +69,7 @@ class NodeSettings:
     cameras: tuple[CameraSettings, ...]
     output_frame: str
     backend: str
+    network: NetworkOptions
     hand_model: str
     shape_file: str
     runtime: str
@@ -91,6 +94,12 @@ def load_settings(node: Node) -> NodeSettings:
         cameras=cameras,
         output_frame=values["output_frame"] or ("world" if len(cameras) > 1 else ""),
         backend=values["backend"],
+        network=NetworkOptions(
+            checkpoint=Path(values["checkpoint"]).expanduser() if values["checkpoint"] else None,
+            device=values["network.device"],
+            jitter=values["network.jitter"],
+            batch=values["network.batch"],
+        ),
         hand_model=values["hand_model"],
         shape_file=values["shape_file"],
         runtime=values["runtime"],
