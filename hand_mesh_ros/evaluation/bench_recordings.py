@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hand_mesh_ros.data.recordings import open_recording
-from hand_mesh_ros.geometry.alignment import procrustes
-from hand_mesh_ros.geometry.cameras import project
-from hand_mesh_ros.geometry.triangulation import triangulate
+from hand_mesh_ros.evaluation.metrics.alignment import similarity_aligned
+from hand_mesh_ros.evaluation.metrics.position import by_sample, distances
+from hand_mesh_ros.geometry.triangulation import reprojection_errors, triangulate
 from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
 from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.hand.model import HandModel
@@ -159,8 +159,7 @@ def leave_one_out(trials: Sequence[Trial]) -> dict[str, float]:
             uv, sigma = np.stack([v.uv for v in rest]), np.stack([v.sigma for v in rest])
             points = triangulate([v.camera for v in rest], uv, sigma)
             for errors, world in ((fitted, _marks(backend, estimate)), (linear, points)):
-                seen = project(left_out.camera, world)
-                errors.append(np.linalg.norm(seen - left_out.uv, axis=-1))
+                errors.append(reprojection_errors([left_out.camera], world, left_out.uv[None]))
     return {
         "loo_px": _median(fitted),
         "loo_px_dlt": _median(linear),
@@ -206,8 +205,7 @@ def two_views(trials: Sequence[Trial]) -> dict[str, float]:
         bones.setdefault(backend, []).append(lengths)
         uv, sigma = np.stack([v.uv for v in hand.views]), np.stack([v.sigma for v in hand.views])
         points = triangulate([v.camera for v in hand.views], uv, sigma)
-        again = np.stack([project(v.camera, points) for v in hand.views])
-        linear.append(np.linalg.norm(again - uv, axis=-1))
+        linear.append(reprojection_errors([v.camera for v in hand.views], points, uv))
     spread = max(float(np.std(lengths, axis=0).max()) for lengths in bones.values())
     return {
         "two_cameras_px": _median(errors),
@@ -219,8 +217,8 @@ def two_views(trials: Sequence[Trial]) -> dict[str, float]:
 
 def _aligned(joints: Array, truth: Array) -> float:
     """Mean joint distance, m, after the best similarity (proper rotation)."""
-    scale, R, t = procrustes(joints, truth, with_scale=True)
-    return float(np.linalg.norm(scale * joints @ R.T + t - truth, axis=-1).mean())
+    moved = similarity_aligned(joints[None], truth[None], proper=True)
+    return float(by_sample(distances(moved, truth[None]))[0])
 
 
 def _median(errors: Sequence[Array]) -> float:

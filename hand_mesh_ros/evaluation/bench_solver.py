@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hand_mesh_ros.evaluation.metrics.alignment import root_relative
+from hand_mesh_ros.evaluation.metrics.position import distances
+from hand_mesh_ros.evaluation.metrics.uncertainty import coverage, nees
 from hand_mesh_ros.geometry.cameras import look_at, project
 from hand_mesh_ros.geometry.rotations import exp_so3, log_so3
 from hand_mesh_ros.geometry.triangulation import triangulate
@@ -51,8 +54,7 @@ _PIXELS = 2.0
 _RELATIVE = 0.006
 # One sigma of the size of hands whose scale is solved for.
 _SCALE_SIGMA = 0.15
-# Radii of the ellipsoids that hold 68 % and 95 % of a 3D Gaussian, in sigmas.
-_RADIUS = {"68": 1.8724, "95": 2.7955}
+_LEVELS = {"68": 0.68, "95": 0.95}
 _BATCH = 64
 # Timing: hands, runs of a batch, and rounds of them all.
 _RACES, _BATCH_RUNS, _ROUNDS = 60, 7, 5
@@ -186,11 +188,11 @@ def _accuracy(model: HandModel, count: int) -> dict[str, float]:
         cases = [_case(rng, model, views, known_shape=known) for _ in range(count)]
         found = [(np.asarray(f.joints), truth) for f, truth in _solved(model, cases)]
         joints, truth = (np.concatenate(part) for part in zip(*found, strict=True))
-        error = np.linalg.norm(joints - truth, axis=-1)
+        error = distances(joints, truth)
         out[f"joint_mm_{name}"] = round(1e3 * float(np.median(error)), 3)
         if views == 1:
-            relative = (joints - joints[:, :1]) - (truth - truth[:, :1])
-            median = np.median(np.linalg.norm(relative, axis=-1)[:, 1:])
+            relative = distances(root_relative(joints, joints), root_relative(truth, truth))
+            median = np.median(relative[:, 1:])
             out["joint_mm_1view_relative"] = round(1e3 * float(median), 3)
     return out
 
@@ -199,23 +201,20 @@ def _honesty(model: HandModel, hands: int, outliers: float, suffix: str) -> dict
     """Coverage of the joints' ellipsoids and mean NEES / 3 over hands at 1, 2 and 4 views."""
     rng = np.random.default_rng(2)
     out: dict[str, Any] = {}
-    every = []
+    errors, covariances = [], []
     for views in (1, 2, 4):
         cases = [_case(rng, model, views, outliers) for _ in range(hands // 3)]
-        nees = []
-        for fits, truth in _solved(model, cases):
-            error = (np.asarray(fits.joints) - truth)[..., None]
-            solved = np.linalg.solve(np.asarray(fits.joint_covariance), error)
-            nees.append((error * solved).sum((-1, -2)))
-        values = np.concatenate(nees)
-        every.append(values)
-        out[f"nees_{views}view{suffix}"] = round(float(values.mean() / 3), 3)
-    values = np.concatenate(every)
-    for name, radius in _RADIUS.items():
-        inside = values < radius**2
-        out[f"coverage_{name}{suffix}"] = round(float(inside.mean()), 4)
-    out[f"nees{suffix}"] = round(float(values.mean() / 3), 3)
-    out[f"covariance_hands{suffix}"] = sum(len(v) for v in every)
+        solved = list(_solved(model, cases))
+        errors.append(np.concatenate([np.asarray(f.joints) - truth for f, truth in solved]))
+        covariances.append(np.concatenate([np.asarray(f.joint_covariance) for f, _ in solved]))
+        mean = nees(errors[-1], covariances[-1]).mean() / 3
+        out[f"nees_{views}view{suffix}"] = round(float(mean), 3)
+    error, covariance = np.concatenate(errors), np.concatenate(covariances)
+    shares = coverage(error, covariance, tuple(_LEVELS.values()))
+    for name, share in zip(_LEVELS, shares, strict=True):
+        out[f"coverage_{name}{suffix}"] = round(float(share), 4)
+    out[f"nees{suffix}"] = round(float(nees(error, covariance).mean() / 3), 3)
+    out[f"covariance_hands{suffix}"] = len(error)
     return out
 
 
@@ -275,8 +274,8 @@ def _speed_of_one(model: HandModel) -> dict[str, float]:
         least = through_scipy(i, ftol=1e-15, xtol=1e-15, gtol=1e-15).cost
         excess.append(rows[i].cost(mine) / least - 1)
         scipy_excess.append(rows[i].cost(other) / least - 1)
-        moved = np.diff(joints_and_jacobian(model, np.stack([mine, other]))[0], axis=0)[0]
-        difference.append(float(np.linalg.norm(moved, axis=-1).mean()))
+        moved = joints_and_jacobian(model, np.stack([mine, other]))[0]
+        difference.append(float(distances(moved[:1], moved[1:]).mean()))
     return {
         "solve_ms": round(1e3 * took[0], 3),
         "race_ms": round(1e3 * took[1], 3),
@@ -372,7 +371,7 @@ def _speed_of_batch(model: HandModel, size: int, device: str) -> dict[str, float
     fits = run(0)
     (took,) = _race([run], _BATCH_RUNS)
     joints = joints_and_jacobian(model, truth)[0]
-    error = np.linalg.norm(fits.joints.cpu().numpy() - joints, axis=-1)
+    error = distances(fits.joints.cpu().numpy(), joints)
     name = f"batch{size}" + ("_gpu" if device == "cuda" else "")
     return {
         f"{name}_ms": round(1e3 * took, 2),

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.geometry.cameras import project
+from hand_mesh_ros.evaluation.metrics.alignment import MIDDLE_MCP, WRIST
+from hand_mesh_ros.evaluation.metrics.position import distances
+from hand_mesh_ros.geometry.triangulation import reprojection_errors
 from hand_mesh_ros.types import Camera, HandSet
 
 Array = NDArray[np.float64]
-WRIST, MIDDLE_MCP = 0, 9
 # A true and an estimated hand are the same hand if the middles of their joints are this near, m.
 _SAME = 0.10
 
@@ -95,8 +96,8 @@ def _reprojection(steps: Sequence[RunStep], cameras: Mapping[str, Camera]) -> li
         joints = {hand.track_id: hand.estimate.joints for hand in step.hands.hands}
         for seen in step.observed:
             if seen.track_id in joints and seen.camera in cameras:
-                uv = project(cameras[seen.camera], joints[seen.track_id])
-                out.append(np.linalg.norm(uv - seen.uv, axis=-1))
+                camera = cameras[seen.camera]
+                out.append(reprojection_errors([camera], joints[seen.track_id], seen.uv[None])[0])
     return out
 
 
@@ -112,6 +113,6 @@ def _joint_errors(steps: Sequence[RunStep]) -> tuple[list[Array], int, int]:
             ]
             distance, hand = min(near, key=lambda pair: pair[0], default=(np.inf, None))
             if hand is not None and distance < _SAME:
-                errors.append(np.linalg.norm(hand.estimate.joints - truth, axis=-1))
+                errors.append(distances(hand.estimate.joints, truth))
                 wrong += hand.estimate.side != side
     return errors, wrong, total
