@@ -4,10 +4,14 @@ The network is asked once about all views of all hands. Its answers are turned i
 (places in the images, relative 3D, finger angles and shape as a prior), each with the sigma that
 its calibration gives it, and the solver makes one hand of them, by the real cameras: metric by
 several views, by depth, or by a calibrated shape.
+
+The landmarks that found a hand are a witness: an answer that puts it elsewhere in its own picture
+is not believed, and a hand of which nothing is believed is made of the landmarks alone.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -21,20 +25,28 @@ from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.perception.ask_network import AskSettings, NetworkAsker, Opinion
 from hand_mesh_ros.perception.depth import depth_at_landmarks
 from hand_mesh_ros.perception.estimate import HandViews, NetworkOptions
-from hand_mesh_ros.perception.fit_hand import FitSettings, HandFitter, Told
+from hand_mesh_ros.perception.fit_hand import FitSettings, HandFitter, Person, Told
+from hand_mesh_ros.perception.landmark_fit import LandmarkFit
 from hand_mesh_ros.perception.learned import HandNetwork
 from hand_mesh_ros.types import HandEstimate, Side, View
 
 Array = NDArray[np.float64]
 
+_LOG = logging.getLogger(__name__)
+_TOO_MANY: Final = 30
 # Relative 3D and finger angles of one answer say the same thing twice.
 _TWICE: Final = np.sqrt(2.0)
 
 
 @dataclass(frozen=True)
 class LearnedFitSettings(FitSettings):
-    """``ask``: how the network is asked."""
+    """``ask``: how the network is asked.
 
+    ``witness``: median distance, in sigmas, of its places from the landmarks that found the hand,
+    past which an answer is not believed.
+    """
+
+    witness: float = 4.0
     ask: AskSettings = field(default_factory=AskSettings)
 
 
@@ -56,7 +68,7 @@ def torch_device(name: str) -> str:
 
 
 class LearnedFit(HandFitter):
-    """A `Backend` by a network. Views without an image, of edge nodes, are left out.
+    """A `Backend` by a network. It is not asked about views without an image, of edge nodes.
 
     ``models`` are what the estimates are of: those that the network was trained with, or others
     of MANO's skeleton, which its finger angles suit as well but its betas do not.
@@ -75,6 +87,13 @@ class LearnedFit(HandFitter):
         self.settings = settings or LearnedFitSettings()
         super().__init__(models, self.settings, shape, network.card.points == "mediapipe")
         self._ask = NetworkAsker(network, self.settings.ask)
+        self._landmarks = LandmarkFit(models, shape=shape)
+        self._contradicted = 0
+
+    def use_shape(self, shape: HandShape | None) -> None:
+        """See `HandFitter.use_shape`."""
+        super().use_shape(shape)
+        self._landmarks.use_shape(shape)
 
     def estimate(self, hands: Sequence[HandViews]) -> list[HandEstimate | None]:
         """See `Backend`."""
@@ -95,12 +114,35 @@ class LearnedFit(HandFitter):
         for (number, side, view), opinion in zip(asked, opinions, strict=True):
             if opinion is not None:
                 said[number].setdefault(side, []).append((view, opinion))
-        return [
-            self._best(hand, {side: self._told(each) for side, each in sides.items()}, person)
-            if sides
-            else None
-            for hand, sides in zip(hands, said, strict=True)
-        ]
+        return [self._one(hand, sides, person) for hand, sides in zip(hands, said, strict=True)]
+
+    def _one(
+        self, hand: HandViews, said: Mapping[Side, list[tuple[View, Opinion]]], person: Person
+    ) -> HandEstimate | None:
+        """The hand of what is believed, or else of its landmarks."""
+        told = {
+            side: self._told(believed)
+            for side, opinions in said.items()
+            if (believed := [pair for pair in opinions if self._agree(*pair)])
+        }
+        if told:
+            self._contradicted = 0
+            return self._best(hand, told, person)
+        if said:
+            self._contradicted += 1
+            if self._contradicted == _TOO_MANY:
+                _LOG.warning(
+                    "what %s says of the last %d hands lies elsewhere than their landmarks: are "
+                    "its weights trained? These hands are made of their landmarks",
+                    self.network.card.name,
+                    _TOO_MANY,
+                )
+        return self._landmarks.estimate([hand])[0]
+
+    def _agree(self, view: View, opinion: Opinion) -> bool:
+        apart = np.linalg.norm(opinion.uv + _moved(view) - view.uv, axis=-1)
+        sigma = np.hypot(opinion.uv_sigma, view.sigma)
+        return bool(np.median(apart / sigma) < self.settings.witness)
 
     def _told(self, said: Sequence[tuple[View, Opinion]]) -> Told:
         card, count = self.network.card, len(said)

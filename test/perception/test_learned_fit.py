@@ -23,6 +23,7 @@ from hand_mesh_ros.hand.shape import HandShape
 from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.perception.ask_network import AskSettings
 from hand_mesh_ros.perception.estimate import HandViews
+from hand_mesh_ros.perception.landmark_fit import LandmarkFit
 from hand_mesh_ros.perception.learned import CropBatch, CropRule, NetworkCard, NetworkHands
 from hand_mesh_ros.perception.learned_fit import LearnedFit, LearnedFitSettings
 from hand_mesh_ros.perception.network_sigma import SigmaRule
@@ -105,7 +106,7 @@ def spread_hand(scene: Any, rng: np.random.Generator, side: Side) -> Any:
 
 
 def painted(hand: Any, cameras: Sequence[Camera]) -> list[View]:
-    """Views whose images show the joints as dots; of the landmarks only a rough place is told."""
+    """Views whose images show the joints as dots; landmarks are rough, and know no third axis."""
     import cv2
 
     views = []
@@ -209,7 +210,6 @@ def test_a_wrong_view_and_views_without_images_do_no_harm(
     blind = tuple(replace(v, frame=None) for v in views)
     (estimate,) = backend.estimate([HandViews((*blind[:1], *views[1:]), None, 9.0)])
     assert estimate is not None and estimate.view_indices == (1, 2, 3)
-    assert backend.estimate([HandViews(blind, None, 9.0)]) == [None]
     assert backend.estimate([]) == []
 
 
@@ -226,3 +226,37 @@ def test_landmarks_of_a_late_frame_stay_moved(scene: Any, rng: np.random.Generat
     )
     assert estimate is not None
     assert np.linalg.norm(estimate.joints - hand.joints, axis=-1).max() < 0.004
+
+
+class Untrained(DotReader):
+    """The same, but all its hands are in a corner of the crop."""
+
+    def __call__(self, batch: CropBatch) -> NetworkHands:
+        said = super().__call__(batch)
+        return replace(said, uv=0.2 * said.uv - 0.7)
+
+
+def test_answers_that_the_landmarks_contradict_are_not_believed(
+    scene: Any, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such hands, and those of views without images, are as the landmark backend has them."""
+    hand = scene.hand(rng, "left")
+    cameras = cameras_of(scene, 2)
+    images = [view.frame for view in painted(hand, cameras)]
+    views = tuple(
+        replace(scene.view(hand, i, camera, rng), frame=image)
+        for i, (camera, image) in enumerate(zip(cameras, images, strict=True))
+    )
+    seen, blind = HandViews(views), HandViews(tuple(replace(v, frame=None) for v in views))
+    plain, with_shape = LandmarkFit(MODELS), LandmarkFit(MODELS, shape=known_shape())
+    backend = LearnedFit(Untrained(hand, CropRule()), MODELS)
+    for _ in range(16):
+        answers = backend.estimate([seen, blind, seen])
+    assert "are its weights trained?" in caplog.text and caplog.text.count("trained?") == 1
+    backend.use_shape(known_shape())
+    for fit, found in ((plain, answers), (with_shape, backend.estimate([seen, blind]))):
+        (wanted,) = fit.estimate([seen])
+        assert wanted is not None
+        for estimate in found:
+            assert estimate is not None
+            np.testing.assert_array_equal(estimate.joints, wanted.joints)
