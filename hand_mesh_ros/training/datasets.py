@@ -50,7 +50,7 @@ class OnDemand(Dataset[Example]):
         self._numbers, self._make = numbers, make
         self._open = partial(open_source, name, split, dict(options))
         self._sample: Callable[[int], HandSample] | None = None
-        self._source, self._replaced = name, 0
+        self._tell = _Teller(f"source {name}: replaced")
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -68,19 +68,26 @@ class OnDemand(Dataset[Example]):
                 self._tell(error)
         raise UnusableSample(f"{_TRIES} samples in a row cannot be used; the last: {problem}")
 
-    def _tell(self, problem: UnusableSample) -> None:
-        self._replaced += 1
-        if self._replaced <= _TOLD:
-            last = "; others will not be told" if self._replaced == _TOLD else ""
-            _log.warning("source %s: replaced %s%s", self._source, problem, last)
+
+class _Teller:
+    """Warns of the first samples that cannot be used, and says when it stops."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._count = what, 0
+
+    def __call__(self, problem: UnusableSample) -> None:
+        self._count += 1
+        if self._count <= _TOLD:
+            last = "; others will not be told" if self._count == _TOLD else ""
+            _log.warning("%s %s%s", self._what, problem, last)
 
 
 class Streamed(IterableDataset[Example]):
     """At most `count` examples of shards for each device, divided among its workers.
 
     With `shuffle` (training) the shards begin again, in another order, until there are as many;
-    without (validation) they are read once. Samples that cannot be used are left out; a pass
-    that has no other raises UnusableSample.
+    without (validation) they are read once. Samples that cannot be used are left out, and the
+    first of them told; a pass that has no other raises UnusableSample.
     """
 
     def __init__(
@@ -95,7 +102,7 @@ class Streamed(IterableDataset[Example]):
         device = self._device
         share = Share(device.part * workers + worker, device.parts * workers)
         wanted = self._count // workers + (worker < self._count % workers)
-        made, turn = 0, 0
+        made, turn, tell = 0, 0, _Teller("shards: left out")
         while made < wanted and (self._shuffle or turn == 0):
             before, seed = made, self._make.seed + turn
             for number, sample in stream(
@@ -103,7 +110,8 @@ class Streamed(IterableDataset[Example]):
             ):
                 try:
                     example = self._make(sample, number + turn * _FAR)
-                except UnusableSample:
+                except UnusableSample as error:
+                    tell(error)
                     continue
                 yield example
                 made += 1

@@ -112,6 +112,23 @@ def test_a_recipe_trains_on_a_data_set(written: Path, tiny: Tiny, tmp_path: Path
     assert 0 < report["metrics"]["val_pa_mpjpe"] < 60
 
 
+def test_the_shipped_recipe_runs_on_a_small_copy(written: Path, tmp_path: Path) -> None:
+    from hand_mesh_ros.networks.assets import AssetError, landmark_network_path
+    from hand_mesh_ros.training.recipes import read_recipe, smoke
+    from hand_mesh_ros.training.run import run
+
+    try:
+        landmark_network_path("hand_landmark_full")
+    except AssetError as error:
+        pytest.skip(str(error))
+    hands = {"train": "[0.0, 0.67]", "validation": "[0.67, 1.0]"}
+    changes = [f"data.{split}.options.hands={share}" for split, share in hands.items()]
+    changes += [f"data.{split}.options.root={written}" for split in hands]
+    report = run(smoke(read_recipe("freihand-mano", changes)), tmp_path / "run", quiet=True)
+    assert report["steps"] == 4
+    assert 0 < report["metrics"]["val_pa_mpjpe"] < 60
+
+
 def test_parameters_come_with_manos_file(written: Path, tmp_path: Path) -> None:
     """In FreiHAND's files they are relative to MANO's mean pose."""
     from layout_writers.stage import model_of
