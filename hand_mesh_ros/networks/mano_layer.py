@@ -62,10 +62,14 @@ def posed_hands(
     """The hands of a layer that has a model's arrays under smplx's names."""
     from smplx.lbs import lbs
 
+    template = layer.v_template
+    assert isinstance(template, Tensor)
+    if not len(betas):  # which smplx cannot reshape
+        return PosedHands(template.new_zeros(0, len(order), 3), template[None, :][:0])
     vertices, joints = lbs(
         betas,
         rotations,
-        layer.v_template,
+        template,
         layer.shapedirs,
         layer.posedirs,
         layer.J_regressor,
