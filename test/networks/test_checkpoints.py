@@ -165,6 +165,17 @@ def test_an_absent_file_tells_where_it_is_to_be_had(tmp_path: Path) -> None:
         open_reconstructor(tmp_path / "a.ckpt")
 
 
+def test_counts_of_batches_may_be_missing(tmp_path: Path) -> None:
+    state = _network("wilor").state_dict()
+    old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    assert len(state) - len(old) == 3
+    path = tmp_path / "old.ckpt"
+    torch.save({"state_dict": old, "hyper": HYPER}, path)
+    opened = open_reconstructor(path)
+    assert torch.equal(_vertices(opened), _vertices(_network("wilor")))
+    assert not any(value.is_meta for value in opened.state_dict().values())
+
+
 def test_missing_and_unexpected_keys_are_told_in_full(tmp_path: Path) -> None:
     state = _network("hamer").state_dict()
     gone = ["backbone.blocks.1.norm1.weight", "mano_head.deccam.bias", "backbone.last_norm.bias"]
