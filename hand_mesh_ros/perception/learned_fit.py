@@ -6,7 +6,8 @@ its calibration gives it, and the solver makes one hand of them, by the real cam
 several views, by depth, or by a calibrated shape.
 
 The landmarks that found a hand are a witness: an answer that puts it elsewhere in its own picture
-is not believed, and a hand of which nothing is believed is made of the landmarks alone.
+is not believed, and a hand of which nothing is believed, or which no cameras could see as it is
+said to be, is made of the landmarks alone.
 """
 
 from __future__ import annotations
@@ -125,14 +126,15 @@ class LearnedFit(HandFitter):
             for side, opinions in said.items()
             if (believed := [pair for pair in opinions if self._agree(*pair)])
         }
-        if told:
+        made = self._best(hand, told, person) if told else None
+        if made is not None:
             self._contradicted = 0
-            return self._best(hand, told, person)
+            return made
         if said:
             self._contradicted += 1
             if self._contradicted == _TOO_MANY:
                 _LOG.warning(
-                    "what %s says of the last %d hands lies elsewhere than their landmarks: are "
+                    "what %s says of the last %d hands is not what their landmarks say: are "
                     "its weights trained? These hands are made of their landmarks",
                     self.network.card.name,
                     _TOO_MANY,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
@@ -22,7 +23,12 @@ from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.msg import Hand, HandArray, HandMesh, HandObservations, MeshTopology
+from hand_mesh_ros.networks.convert import save_reconstructor
+from hand_mesh_ros.networks.hamer import Hamer, HamerConfig
+from hand_mesh_ros.networks.mano_decoder import DecoderConfig
+from hand_mesh_ros.networks.vit import ViTConfig
 from hand_mesh_ros.ros.images import decode_compressed, decode_image, nanoseconds
 from hand_mesh_ros.ros.readers import hand_set, matrix, matrix_of_transform
 
@@ -49,15 +55,40 @@ TOPICS = {
 }
 
 
-@pytest.fixture(scope="module")
-def node(start: Callable[..., Any], peer: Any, cell: Any) -> Any:
-    """The node, active and seeing a hand with both cameras."""
-    peer.listen("/rosout", Log, peer.latched)
-    process = start("hand_mesh_node", PARAMETERS)
+@pytest.fixture(scope="module", params=["landmarks", "hamer"])
+def node(
+    request: pytest.FixtureRequest,
+    start: Callable[..., Any],
+    peer: Any,
+    cell: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
+    """The node, active and seeing a hand with both cameras; with HaMeR as its network, untrained.
+
+    What is asked of it is the same. Nothing that an untrained network says is believed, so that
+    hands are where they should be all the same.
+    """
+    parameters = {**PARAMETERS, "backend": request.param}
+    if request.param == "hamer":
+        weights = tmp_path_factory.mktemp("weights") / "hamer.safetensors"
+        save_reconstructor(untrained_hamer(), weights)
+        parameters |= {"checkpoint": str(weights), "network": {"jitter": 1}}
+    if "/rosout" not in peer.heard:
+        peer.listen("/rosout", Log, peer.latched)
+    peer.heard["/rosout"].clear()
+    process = start("hand_mesh_node", parameters)
     peer.until(lambda: cell.ready() or not process.running(), "the node's subscriptions")
     assert process.running(), process.output
     cell.see()
     return process
+
+
+def untrained_hamer() -> Hamer:
+    """The published network but for its size and its weights, with the free hand model."""
+    torch.manual_seed(0)
+    small = ViTConfig(width=32, depth=1, heads=2)
+    decoder = DecoderConfig(context_dim=32, dim=16, depth=1, heads=2, dim_head=8, mlp_dim=16)
+    return Hamer(HamerConfig(small, decoder), load_hand_model()).eval()
 
 
 def errors(peer: Any) -> list[str]:
