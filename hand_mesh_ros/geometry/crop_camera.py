@@ -22,17 +22,23 @@ FOCAL: Final = 5000.0
 _TINY: Final = 1e-9  # in the published formulas, and there for a scale of zero
 
 
-def crop_translation(cam: AnyArray, size: float = CROP, focal: float = FOCAL) -> AnyArray:
-    """Where hands with weak perspective (..., 3) are before the crop's own camera: (..., 3), m."""
+def crop_translation(cam: AnyArray, size: float = CROP, focal: AnyArray = FOCAL) -> AnyArray:
+    """Where hands with weak perspective (..., 3) are before the crop's own camera: (..., 3), m.
+
+    focal: pixels of the crop, one or (...,).
+    """
     xp = namespace(cam)
     depth = 2 * focal / (size * cam[..., 0] + _TINY)
     return xp.stack([cam[..., 1], cam[..., 2], depth], axis=-1)
 
 
 def project_to_crop(
-    points: AnyArray, translation: AnyArray, size: float = CROP, focal: float = FOCAL
+    points: AnyArray, translation: AnyArray, size: float = CROP, focal: AnyArray = FOCAL
 ) -> AnyArray:
-    """Points (..., P, 3) moved by (..., 3), m, in the crop: (..., P, 2), -0.5..0.5 edge to edge."""
+    """Points (..., P, 3) moved by (..., 3), m, in the crop: (..., P, 2), -0.5..0.5 edge to edge.
+
+    focal: pixels of the crop, one or (..., 1, 1).
+    """
     moved = points + translation[..., None, :]
     return (focal / size) * moved[..., :2] / moved[..., 2:]
 

@@ -65,6 +65,11 @@ _KINDS: Final[Mapping[Kind, _Published]] = {
 }
 
 
+def source_of(kind: Kind) -> str:
+    """Where the weights of a kind of network are to be had, and under which licence."""
+    return _KINDS[kind].source
+
+
 class Checkpoint(NamedTuple):
     """What a file says of a network.
 
@@ -109,8 +114,8 @@ def read_checkpoint_of(path: Path, kind: Kind | None = None) -> Checkpoint:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        wanted = [_KINDS[kind]] if kind else list(_KINDS.values())
-        raise AssetError(f"{path}: no such file. Get " + ", or ".join(w.source for w in wanted))
+        wanted = [kind] if kind else list(_KINDS)
+        raise AssetError(f"{path}: no such file. Get " + ", or ".join(map(source_of, wanted)))
     tensors, notes = read_weight_file(path)
     kind = _kind(path, tensors, kind)
     published = _KINDS[kind]
