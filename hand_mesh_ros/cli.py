@@ -117,6 +117,9 @@ def reconstruct(
     jitter: Annotated[
         int, typer.Option(help="More crops a view, by whose spread its error is judged.")
     ] = 0,
+    precision: Annotated[
+        str, typer.Option(help="What that computes in: auto, float32, bfloat16, float16, int8.")
+    ] = "auto",
     max_hands: Annotated[int, typer.Option(help="Most hands to look for.", min=1)] = 2,
     shape: Annotated[
         Path | None, typer.Option(help="The person's hand shape, of calibrate-shape.")
@@ -144,7 +147,7 @@ def reconstruct(
         model, person, intrinsics, weights = (f and f.resolve() for f in files)
         settings = ManySettings(
             backend, max_hands, model, person, intrinsics, unit_m, video,
-            checkpoint=weights, network_device=device, jitter=jitter,
+            checkpoint=weights, network_device=device, jitter=jitter, precision=precision,
         )  # fmt: skip
         return reconstruct_each(source, out, settings, ray, workers, retry)
     from hand_mesh_ros.data.recordings import BadRecording, open_recording
@@ -158,7 +161,7 @@ def reconstruct(
         recording = open_recording(source, unit_m=unit_m, calibration=calibration)
         pipeline, models = build_pipeline(
             backend=backend,
-            network=NetworkOptions(checkpoint, device, jitter),
+            network=NetworkOptions(checkpoint, device, jitter, precision=precision),
             hand_model=hand_model,
             pipeline=PipelineSettings(max_hands=max_hands),
             shape=shape,

@@ -29,6 +29,9 @@ def evaluate(
     jitter: Annotated[
         int, typer.Option(help="More crops a view, by whose spread its error is judged.")
     ] = 0,
+    precision: Annotated[
+        str, typer.Option(help="What that computes in: auto, float32, bfloat16, float16, int8.")
+    ] = "auto",
     predictions: Annotated[
         Path | None,
         typer.Option(help="Judge this pred.json or npz instead of running a backend."),
@@ -90,7 +93,7 @@ def evaluate(
         else:
             benchmark, name = thinned(benchmark, limit), backend
             with progress_bar(f"evaluate {bench}") as report:
-                network = NetworkOptions(checkpoint, device, jitter)
+                network = NetworkOptions(checkpoint, device, jitter, precision=precision)
                 made = evaluation.predictions_of(
                     benchmark, backend, settings, report, hand_model, network
                 )

@@ -55,6 +55,7 @@ class ManySettings:
     checkpoint: Path | None = None
     network_device: str = "cpu"
     jitter: int = 0
+    precision: str = "auto"
 
     def plain(self) -> dict[str, Any]:
         """What decides the result, as JSON has it."""
@@ -155,7 +156,12 @@ def reconstruct_one(source: Path, settings: ManySettings, out: Path) -> Result:
         recording = open_recording(source, unit_m=settings.unit_m, calibration=settings.calibration)
         pipeline, models = build_pipeline(
             backend=settings.backend,
-            network=NetworkOptions(settings.checkpoint, settings.network_device, settings.jitter),
+            network=NetworkOptions(
+                settings.checkpoint,
+                settings.network_device,
+                settings.jitter,
+                precision=settings.precision,
+            ),
             hand_model=settings.hand_model,
             runtime=settings.runtime,
             device=settings.device,

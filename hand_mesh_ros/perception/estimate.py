@@ -70,14 +70,18 @@ class NetworkOptions:
 
     ``checkpoint``: its weights; None: those that come along, if any do. ``device``: of torch.
     ``jitter``: more crops a view, cut a little differently, by whose answers' spread the network's
-    error is judged. ``batch``: most crops at once.
+    error is judged. ``batch``: most crops at once. ``precision``: of its large products, one of
+    `PRECISIONS`; auto: the fastest that the device does well.
     """
 
     checkpoint: Path | None = None
     device: str = "cpu"
     jitter: int = 0
     batch: int = 32
+    precision: str = "auto"
 
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 # name -> "module:class or function"; imported when chosen, so that no backend costs another's
 # users anything. It is called with `models`, both sides' hand models, or None where a network's

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,14 +15,20 @@ from hand_mesh_ros.hand.mirror import mirror_model
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.perception.estimate import NetworkOptions
 from hand_mesh_ros.perception.learned import CropBatch, CropRule, NetworkCard, NetworkHands
-from hand_mesh_ros.perception.learned_fit import LearnedFit, settings_of, torch_device
+from hand_mesh_ros.perception.learned_fit import (
+    LearnedFit,
+    precision_of,
+    settings_of,
+    torch_device,
+)
 from hand_mesh_ros.perception.network_sigma import SigmaRule, load_sigma_rule
 from hand_mesh_ros.types import Side, View
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hand_mesh_ros.networks.checkpoints import Kind
-    from hand_mesh_ros.networks.hamer import Hamer
-    from hand_mesh_ros.networks.wilor import Wilor
+    from hand_mesh_ros.networks.reconstruction import Reconstruction
 
 Array = NDArray[np.float64]
 
@@ -32,13 +38,18 @@ SIGMA_SUFFIX: Final = ".sigma.json"
 
 
 class PublishedNetwork:
-    """HaMeR or WiLoR as a `HandNetwork`; the network is on its device already."""
+    """HaMeR or WiLoR as a `HandNetwork`: ``network`` takes standardised crops on ``device``."""
 
-    def __init__(self, network: Hamer | Wilor, name: str, device: str, sigma: SigmaRule) -> None:
-        model = network.hand_model
-        assert model is not None
+    def __init__(
+        self,
+        network: Callable[[Tensor], Reconstruction],
+        name: str,
+        model_id: str,
+        device: str,
+        sigma: SigmaRule,
+    ) -> None:
         self.device = device
-        self.card = NetworkCard(name, PUBLISHED, model_id=model.model_id, sigma=sigma)
+        self.card = NetworkCard(name, PUBLISHED, model_id=model_id, sigma=sigma)
         self._network = network
 
     def region(self, view: View) -> Array:
@@ -49,12 +60,9 @@ class PublishedNetwork:
 
     def __call__(self, batch: CropBatch) -> NetworkHands:
         """See `HandNetwork`."""
-        import torch
-
         from hand_mesh_ros.networks.crop_sampler import standardised
 
-        with torch.inference_mode():
-            said = self._network(standardised(batch.crops))
+        said = self._network(standardised(batch.crops))
         rotations, betas, joints, uv = (
             value.float().cpu().numpy().astype(np.float64)
             for value in (said.rotations, said.betas, said.joints, said.joints_2d)
@@ -78,24 +86,25 @@ def published(
     """A published network's backend. ``models`` None: the checkpoint's own hand model.
 
     Raises ``AssetError`` without a checkpoint, saying where it is to be had, and for one that is
-    another's, damaged or without a hand model; ``ValueError`` for a device that is not there.
+    another's, damaged or without a hand model; ``ValueError`` for a device that is not there or
+    cannot compute with the precision.
     """
     from hand_mesh_ros.networks.assets import AssetError
-    from hand_mesh_ros.networks.checkpoints import open_reconstructor
+    from hand_mesh_ros.networks.checkpoints import open_reconstructor, source_of
+    from hand_mesh_ros.networks.fused import fused
 
     if options.checkpoint is None:
-        try:
-            open_reconstructor(f"{kind}.ckpt/none", kind)
-        except AssetError as error:
-            source = str(error).partition("no such file. ")[2]
-            raise AssetError(f"backend {kind!r} needs a checkpoint: {source}") from None
+        raise AssetError(f"backend {kind!r} needs a checkpoint, none is given: {source_of(kind)}")
     path = Path(options.checkpoint).expanduser()
     network = open_reconstructor(path, kind, None if models is None else models["right"])
     right = network.hand_model
     assert right is not None
     rule = path.with_name(path.name + SIGMA_SUFFIX)
     sigma = load_sigma_rule(rule) if rule.is_file() else SigmaRule()
-    made = PublishedNetwork(network.to(torch_device(options.device)), kind, options.device, sigma)
+    device, precision = torch_device(options.device), precision_of(options)
+    fast = fused(network, device, precision)
+    fast.warm_up(fast.buckets or (1,))
+    made = PublishedNetwork(fast, kind, right.model_id, device, sigma)
     if models is None:
         models = {"right": right, "left": mirror_model(right)}
     return LearnedFit(made, models, settings_of(options))

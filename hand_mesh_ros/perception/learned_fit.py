@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,14 @@ from hand_mesh_ros.hand.shape import HandShape
 from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.perception.ask_network import AskSettings, NetworkAsker, Opinion
 from hand_mesh_ros.perception.depth import depth_at_landmarks
-from hand_mesh_ros.perception.estimate import HandViews, NetworkOptions
+from hand_mesh_ros.perception.estimate import PRECISIONS, HandViews, NetworkOptions
 from hand_mesh_ros.perception.fit_hand import FitSettings, HandFitter, Person, Told
 from hand_mesh_ros.perception.landmark_fit import LandmarkFit
 from hand_mesh_ros.perception.learned import HandNetwork
 from hand_mesh_ros.types import HandEstimate, Side, View
+
+if TYPE_CHECKING:
+    import torch
 
 Array = NDArray[np.float64]
 
@@ -54,6 +57,20 @@ class LearnedFitSettings(FitSettings):
 def settings_of(options: NetworkOptions) -> LearnedFitSettings:
     """What a backend's options say of how its network is asked; ``ValueError`` for a bad one."""
     return LearnedFitSettings(ask=AskSettings(options.jitter, options.batch))
+
+
+def precision_of(options: NetworkOptions) -> torch.dtype | Literal["int8"] | None:
+    """What the network's large products are computed in; None: what suits the device.
+
+    ``ValueError`` for none of `PRECISIONS`.
+    """
+    import torch
+
+    if options.precision not in PRECISIONS:
+        raise ValueError(f"precision {options.precision!r}: it is one of {', '.join(PRECISIONS)}")
+    if options.precision == "auto":
+        return None
+    return "int8" if options.precision == "int8" else getattr(torch, options.precision)
 
 
 def torch_device(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hand_mesh_ros.perception.estimate import BACKENDS
+from hand_mesh_ros.perception.estimate import BACKENDS, PRECISIONS
 from hand_mesh_ros.ros.managed_node import COMMON_SPECS
 from hand_mesh_ros.ros.parameters import Spec
 from hand_mesh_ros.ros.sync_sources import POLICIES
@@ -23,6 +23,12 @@ NODE_SPECS = (
         "along, if any do.",
     ),
     Spec("network.device", "cpu", "Torch device of the backend's network: cpu, cuda, cuda:0, ..."),
+    Spec(
+        "network.precision",
+        "auto",
+        "What the backend's network computes in; auto: the fastest that its device does well.",
+        choices=PRECISIONS,
+    ),
     Spec(
         "network.jitter",
         0,

@@ -99,6 +99,7 @@ def load_settings(node: Node) -> NodeSettings:
             device=values["network.device"],
             jitter=values["network.jitter"],
             batch=values["network.batch"],
+            precision=values["network.precision"],
         ),
         hand_model=values["hand_model"],
         shape_file=values["shape_file"],
