@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from hand_mesh_ros.training.instant_sources import STORES, folder_of
-from hand_mesh_ros.training.instants import INSTANT_FIELDS, InstantStore, StoreError
+from hand_mesh_ros.training.instants import INSTANT_FIELDS, LABEL_FIELDS, InstantStore, StoreError
 from hand_mesh_ros.training.recipes import SMOKE_STORE, Recipe, Supply
 from hand_mesh_ros.training.settings import RecipeError
 from hand_mesh_ros.training.shards import Share
@@ -80,6 +80,10 @@ class InstantData(lightning.LightningDataModule):
             folder = Path(name) if "/" in name else folder_of(name)
             if name == SMOKE_STORE:
                 folder = _tiny(split)
+            if LABEL_FIELDS.keys() & set(self._fields):
+                from hand_mesh_ros.training.pseudo_labels import ensure_labels
+
+                ensure_labels(folder)
             self._stores[name] = InstantStore(folder, {*self._fields, "valid"})
         return self._stores[name]
 

@@ -58,6 +58,13 @@ INSTANT_FIELDS: dict[str, tuple[tuple[int, ...], str]] = {
     "albedo": ((VERTICES, 3), "float16"),
     "occluder": ((), "int8"),  # index into `OCCLUDERS`
 }
+# what `pseudo_labels` adds to a store, without any truth: landmarks of a fit to all views together,
+# in the crop (-1..1) and in its axes, m from the landmark of the wrist; one sigma of those, m
+LABEL_FIELDS: dict[str, tuple[tuple[int, ...], str]] = {
+    "label_uv": ((21, 2), "float32"),
+    "label_points": ((21, 3), "float32"),
+    "label_sigma": ((21,), "float32"),
+}
 OCCLUDERS = ("none", "held", "free", "hand")
 PART = 32
 
@@ -76,20 +83,20 @@ class _Part:
 class InstantStore:
     """Reads a store; arrays are mapped into memory, not read, until they are asked for.
 
-    `fields`: those to open (None: all). Raises StoreError.
+    `fields`: those to open (None: all but labels). Raises StoreError.
     """
 
     def __init__(self, folder: Path, fields: Iterable[str] | None = None) -> None:
         self.folder = folder
         wanted = list(fields) if fields is not None else [*VIEW_FIELDS, *INSTANT_FIELDS]
-        unknown = set(wanted) - set(VIEW_FIELDS) - set(INSTANT_FIELDS)
+        unknown = set(wanted) - set(VIEW_FIELDS) - set(INSTANT_FIELDS) - set(LABEL_FIELDS)
         if unknown:
             raise StoreError(f"a store has no fields {', '.join(sorted(unknown))}")
         self._parts: list[_Part] = []
         first = 0
         for part in sorted(folder.glob("part-*")):
-            if not (part / "done.json").is_file():  # still being written
-                continue
+            if not all((part / name).is_file() for name in _marks_of(wanted)):
+                continue  # still being written, or come while others were labelled
             try:
                 arrays = {name: np.load(part / f"{name}.npy", mmap_mode="r") for name in wanted}
             except (OSError, ValueError) as error:
@@ -115,7 +122,7 @@ class InstantStore:
         """Views an instant."""
         for part in self._parts:
             for name, array in part.arrays.items():
-                if name in VIEW_FIELDS:
+                if name not in INSTANT_FIELDS:
                     return int(array.shape[1])
         raise StoreError(f"{self.folder}: no field of views is open")
 
@@ -141,6 +148,11 @@ class InstantStore:
     def whole(self, name: str) -> Array:
         """One field of all instants, in memory."""
         return np.concatenate([np.asarray(part.arrays[name]) for part in self._parts])
+
+
+def _marks_of(fields: Iterable[str]) -> list[str]:
+    """Files that say that a part is all there."""
+    return ["done.json", *(["labels.json"] if LABEL_FIELDS.keys() & set(fields) else [])]
 
 
 def crop_poses(fields: Mapping[str, Array]) -> tuple[Array, Array]:
