@@ -88,14 +88,25 @@ class ResNetSingleView(nn.Module):
 
     12.0 M parameters with ResNet-18; without the published mean pose of MANO, about which the
     rotations here are not. Views are equally sure.
+    `weights`: the backbone's file, None for the one in the cache; "" leaves it untrained.
     """
 
     def __init__(self, backbone: str = "resnet18", weights: str | None = None) -> None:
         super().__init__()
-        from hand_mesh_ros.networks.backbones import create_backbone
+        from hand_mesh_ros.networks.resnet import BasicBlock, Bottleneck, ResNet
 
-        self.backbone = create_backbone(backbone, weights)
-        self.deep = width = int(self.backbone.channels)  # type: ignore[arg-type]
+        if weights == "":
+            counts = (2, 2, 2, 2) if backbone == "resnet18" else (3, 4, 6, 3)
+            block = Bottleneck if backbone == "resnet50" else BasicBlock
+            self.backbone = ResNet(block, counts)
+        else:
+            from hand_mesh_ros.networks.backbones import create_backbone
+
+            made = create_backbone(backbone, weights)
+            if not isinstance(made, ResNet):
+                raise ValueError(f"features {backbone!r}: evidence, or a ResNet")
+            self.backbone = made
+        self.deep = width = self.backbone.channels
         self.sampled, self.cells = width // 8 + width // 4 + width // 2, 64
         self.pose, self.shape, self.camera = (
             nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(0.1), nn.Linear(width, n))
@@ -107,7 +118,7 @@ class ResNetSingleView(nn.Module):
 
     def forward(self, images: Tensor) -> SingleViews:
         """images (N, 3, 256, 256) in 0..1."""
-        *fine, deep = self.backbone.maps(images)  # type: ignore[operator]
+        *fine, deep = self.backbone.maps(images)
         x = deep.mean((2, 3))
         raw = RawHands(self.pose(x), self.shape(x), self.camera(x))
         return SingleViews(raw, x.new_ones(len(x), 21), tuple(fine), deep)

@@ -90,6 +90,7 @@ BACKENDS: dict[str, str] = {
     "landmarks": "hand_mesh_ros.perception.landmark_fit:LandmarkFit",
     "hamer": "hand_mesh_ros.perception.hamer_network:hamer",
     "wilor": "hand_mesh_ros.perception.hamer_network:wilor",
+    "hamuco": "hand_mesh_ros.perception.hamuco_network:hamuco",
 }
 
 

@@ -1,0 +1,155 @@
+"""HaMuCo as a backend: one view alone, or all views of a hand through the cross-view network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hand_mesh_ros.hand.mirror import mirror_model
+from hand_mesh_ros.hand.model import HandModel, load_hand_model
+from hand_mesh_ros.networks.landmarks import rois_from_landmarks
+from hand_mesh_ros.perception.estimate import NetworkOptions
+from hand_mesh_ros.perception.learned import CropBatch, NetworkCard, NetworkHands
+from hand_mesh_ros.perception.learned_fit import LearnedFit, settings_of, torch_device
+from hand_mesh_ros.perception.network_sigma import SigmaRule, load_sigma_rule
+from hand_mesh_ros.types import Side, View
+
+if TYPE_CHECKING:
+    import torch
+
+    from hand_mesh_ros.networks.hamuco import Hamuco
+
+Array = NDArray[np.float64]
+
+SHIPPED: Final = Path(__file__).parents[1] / "networks" / "weights" / "hamuco.safetensors"
+_BACKBONE = "single.backbone."
+
+
+class HamucoNetwork:
+    """A `Hamuco` of evidence or of pictures as a `HandNetwork`; a lone view is answered alone."""
+
+    def __init__(self, network: Hamuco, model_id: str, device: str, sigma: SigmaRule) -> None:
+        from hand_mesh_ros.networks.evidence import EvidenceNetwork
+
+        self.device = device
+        self.card = NetworkCard("hamuco", model_id=model_id, together=True, sigma=sigma)
+        self._network = network.to(device).eval()
+        self._evidence = EvidenceNetwork() if "coarse" in network.inputs else None
+
+    def region(self, view: View) -> Array:
+        """The region that the landmarks give, as in training."""
+        return rois_from_landmarks(view.uv)[0]
+
+    def __call__(self, batch: CropBatch) -> NetworkHands:
+        """See `HandNetwork`."""
+        import torch
+
+        place, mask = _grid(batch.group)
+
+        def laid(values: torch.Tensor) -> torch.Tensor:
+            out = values.new_zeros(*mask.shape, *values.shape[1:])
+            out[place] = values
+            return out
+
+        def tensor(array: Array) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
+
+        with torch.inference_mode():
+            inputs = {name: laid(value) for name, value in self._seen(batch).items()}
+            there = torch.from_numpy(mask).to(self.device)
+            field = laid(tensor(batch.field))
+            axes = laid(tensor(batch.axes))
+            if mask.shape[1] == 1:
+                _, said = self._network.alone(inputs, there, field)
+            else:
+                alone, said = self._network(inputs, there, axes, field)
+                lone = there.sum(1) == 1
+                if lone.any():
+                    said = _chosen(lone, alone, said)
+
+        def taken(value: torch.Tensor) -> Array:
+            return value[place].float().cpu().numpy().astype(np.float64)
+
+        return NetworkHands(
+            taken(said.points.joints), taken(said.uv), taken(said.rotations), taken(said.betas)
+        )
+
+    def _seen(self, batch: CropBatch) -> dict[str, torch.Tensor]:
+        import torch
+
+        if self._evidence is None:
+            size = (256, 256)
+            images = torch.nn.functional.interpolate(batch.crops / 255, size, mode="bilinear")
+            return {"image": images.to(self.device)}
+        evidence = self._evidence(batch.pictures())._asdict()
+        return {
+            name: torch.from_numpy(evidence[name]).to(self.device)
+            for name in self._network.inputs
+        }
+
+
+def hamuco(models: Mapping[Side, HandModel] | None, network: NetworkOptions) -> LearnedFit:
+    """The backend `hamuco`, by its own weights or those of a run of `hand-mesh train`.
+
+    Raises ``AssetError`` for a file that is absent, damaged or of another network; ``ValueError``
+    for a device that is not there.
+    """
+    device = torch_device(network.device)
+    right = load_hand_model()
+    path = SHIPPED if network.checkpoint is None else Path(network.checkpoint).expanduser()
+    made = open_hamuco(path, right)
+    rule = path.with_suffix(".sigma.json")
+    sigma = load_sigma_rule(rule) if rule.is_file() else SigmaRule()
+    backend = HamucoNetwork(made, right.model_id, device, sigma)
+    if models is None:
+        models = {"right": right, "left": mirror_model(right)}
+    return LearnedFit(backend, models, settings_of(network))
+
+
+def open_hamuco(path: Path, model: HandModel) -> Hamuco:
+    """The network of a file of weights; of pictures where the file has a backbone."""
+    from hand_mesh_ros.networks.assets import AssetError
+    from hand_mesh_ros.networks.hamuco import Hamuco
+    from hand_mesh_ros.networks.weight_files import misfits, read_weights
+
+    found = read_weights(path)
+    options: dict[str, Any] = {}
+    if any(key.startswith(_BACKBONE) for key in found):
+        kind = "resnet34" if _BACKBONE + "layer1.2.conv1.weight" in found else "resnet18"
+        kind = "resnet50" if _BACKBONE + "layer1.0.conv3.weight" in found else kind
+        options = {"features": kind, "weights": ""}
+    elif "single.into.1.weight" in found:
+        layers = sum(k.startswith("single.layers.") and k.endswith(".0.weight") for k in found)
+        options = {"hidden": len(found["single.into.1.weight"]), "layers": layers}
+    made = Hamuco(model, **options)
+    if problems := misfits(made.weights(), found):
+        raise AssetError(f"{path} is not of HaMuCo:\n" + "\n".join(problems[:5]))
+    made.load_weights(found)
+    return made.eval()
+
+
+def _grid(
+    group: NDArray[np.int_],
+) -> tuple[tuple[torch.Tensor, torch.Tensor], NDArray[np.bool_]]:
+    """Row and column of each crop in a table (hands, most views of one), and what of it is used."""
+    import torch
+
+    _, hand = np.unique(group, return_inverse=True)
+    order = np.argsort(hand, kind="stable")
+    first = np.searchsorted(hand[order], hand[order])
+    column = np.empty(len(hand), dtype=np.int64)
+    column[order] = np.arange(len(hand)) - first
+    mask = np.zeros((hand.max() + 1, column.max() + 1), dtype=bool)
+    mask[hand, column] = True
+    return (torch.from_numpy(hand), torch.from_numpy(column)), mask
+
+
+def _chosen(which: torch.Tensor, a: Any, b: Any) -> Any:
+    """Of two named tuples of tensors (B, ...), a where `which` (B,), else b."""
+    if isinstance(a, tuple):
+        return type(a)(*(_chosen(which, x, y) for x, y in zip(a, b, strict=True)))
+    return a.where(which.reshape(-1, *([1] * (a.ndim - 1))), b)
