@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from hand_mesh_ros import cli_calibrate, cli_evaluate, cli_networks, cli_time, cli_train
+from hand_mesh_ros import (
+    cli_calibrate,
+    cli_evaluate,
+    cli_fused,
+    cli_networks,
+    cli_sigma,
+    cli_time,
+    cli_train,
+)
 from hand_mesh_ros.cli_data import data_app
 from hand_mesh_ros.cli_workshop import bench_app, model_app
 from hand_mesh_ros.terminal import fail, print_report, progress_bar
@@ -25,7 +33,10 @@ app.add_typer(data_app, name="data")
 app.command("calibrate-cell", epilog=cli_calibrate.EPILOG)(cli_calibrate.calibrate_cell)
 app.command("evaluate", epilog=cli_evaluate.EPILOG)(cli_evaluate.evaluate)
 app.command("train", epilog=cli_train.EPILOG)(cli_train.train)
+model_app.command("sigma", epilog=cli_sigma.EPILOG)(cli_sigma.model_sigma)
 model_app.command("convert", epilog=cli_networks.CONVERT_EPILOG)(cli_networks.convert)
+model_app.command("export", epilog=cli_fused.EXPORT_EPILOG)(cli_fused.export)
+bench_app.command("hamer", epilog=cli_fused.BENCH_EPILOG)(cli_fused.bench_hamer)
 bench_app.command("parity", epilog=cli_networks.PARITY_EPILOG)(cli_networks.bench_parity)
 data_app.command("shards", epilog=cli_train.SHARDS_EPILOG)(cli_train.shards)
 app.command("calibrate-time", epilog=cli_time.EPILOG)(cli_time.calibrate_time)

@@ -69,7 +69,7 @@ def predict(
         hands: list[HandViews] = []
         told: list[list[int]] = []  # the samples that each hand answers
         for group in batch:
-            views = _views(observer, [samples[i] for i in group], settings)
+            views = views_of(observer, [samples[i] for i in group], settings)
             votes = _votes(samples[group[0]], settings)
             for left_out in range(len(group)) if settings.views == "others" else (None,):
                 kept = tuple(v for v in views if v.index != left_out)
@@ -134,7 +134,7 @@ def _votes(sample: Sample, settings: PredictSettings) -> float:
     return _SURE if sample.side == "right" else -_SURE
 
 
-def _views(
+def views_of(
     observer: LandmarkObserver, samples: Sequence[Sample], settings: PredictSettings
 ) -> list[View]:
     """The view of the annotated hand in each sample's image where it is found."""

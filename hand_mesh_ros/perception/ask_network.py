@@ -49,8 +49,10 @@ class Opinion:
     """What a network says of one view, if it is of one side, in the camera's axes and pixels.
 
     ``uv`` (21, 2) px with ``uv_sigma`` (21,), ``joints`` (21, 3) m relative to the wrist with
-    ``joint_sigma`` (21,) per axis; ``pose`` (45,) axis-angle and ``betas`` (10,) or None, in
-    parameters of that side's model.
+    ``joint_sigma`` (21,) per axis about their common place; ``pose`` (45,) axis-angle and
+    ``betas`` (10,) or None, in parameters of that side's model. ``uv_spread`` (21,), in half the
+    region's side ``half``, and ``joint_spread`` (21,) are what the sigmas were made of; None where
+    one answer came without.
     """
 
     uv: Array
@@ -59,6 +61,9 @@ class Opinion:
     joint_sigma: Array
     pose: Array | None
     betas: Array | None
+    half: float
+    uv_spread: Array | None
+    joint_spread: Array | None
 
 
 class NetworkAsker:
@@ -171,7 +176,7 @@ def _opinion(
         return None
     answers = {k: None if v is None else v[kept] for k, v in answers.items()}
     uv, joints = uv[kept], joints[kept]
-    joint_spread = _spread(joints, answers["joint_sigma"])
+    joint_spread = _spread(joints - joints.mean(1, keepdims=True), answers["joint_sigma"])
     uv_spread = _spread(uv / half, answers["uv_sigma"])
     visible = answers["visible"]
     dimmed = 1.0 if visible is None else 1 / np.sqrt(np.clip(visible.mean(0), 0.05, 1.0))
@@ -183,6 +188,9 @@ def _opinion(
         joint_sigma=dimmed * rule.joint_sigma(joint_spread),
         pose=None if pose is None else log_so3(project_to_so3(pose.mean(0))).reshape(45),
         betas=None if betas is None else betas.mean(0),
+        half=half,
+        uv_spread=uv_spread,
+        joint_spread=joint_spread,
     )
 
 

@@ -21,7 +21,7 @@ from hand_mesh_ros.perception.learned_fit import (
     settings_of,
     torch_device,
 )
-from hand_mesh_ros.perception.network_sigma import SigmaRule, load_sigma_rule
+from hand_mesh_ros.perception.network_sigma import SigmaRule, sigma_rule_of
 from hand_mesh_ros.types import Side, View
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 PUBLISHED: Final = CropRule(size=CROP, corner=True, antialias=True, border="zero")
-SIGMA_SUFFIX: Final = ".sigma.json"
-"""Of the file with a network's `SigmaRule`, beside its weights: `hamer.ckpt.sigma.json`."""
 
 
 class PublishedNetwork:
@@ -99,8 +97,7 @@ def published(
     network = open_reconstructor(path, kind, None if models is None else models["right"])
     right = network.hand_model
     assert right is not None
-    rule = path.with_name(path.name + SIGMA_SUFFIX)
-    sigma = load_sigma_rule(rule) if rule.is_file() else SigmaRule()
+    sigma = sigma_rule_of(path)
     device, precision = torch_device(options.device), precision_of(options)
     fast = fused(network, device, precision)
     fast.warm_up(fast.buckets or (1,))

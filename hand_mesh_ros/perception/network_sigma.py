@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
 
@@ -40,8 +39,8 @@ def _all(value: float) -> Five:
 class SigmaRule:
     """Scales and floors, five each: of wrist, roots, middle, last joints and tips.
 
-    ``uv_*`` are of places in the crop in half its side, ``joint_*`` of joints relative to the
-    wrist in metres, per axis; ``pose_sigma`` (radians, one sigma of a finger angle) and
+    ``uv_*`` are of places in the crop in half its side, ``joint_*`` of joints about their common
+    place in metres, per axis; ``pose_sigma`` (radians, one sigma of a finger angle) and
     ``shape_sigma`` (betas) of what it says of the hand model. ``*_usual``: the root mean square of
     the spread, taken where an answer has none. ``calibration`` names what the rule
     was measured on; the default is a guess for a network that nobody has measured.
@@ -50,11 +49,11 @@ class SigmaRule:
     uv_scale: Five = _all(1.5)
     uv_floor: Five = _all(0.04)
     joint_scale: Five = _all(1.5)
-    joint_floor: Five = (0.003, 0.006, 0.009, 0.011, 0.014)
+    joint_floor: Five = (0.010, 0.006, 0.008, 0.010, 0.013)
     pose_sigma: float = 0.35
     shape_sigma: float = 1.0
     uv_usual: Five = _all(0.02)
-    joint_usual: Five = (0.0, 0.002, 0.004, 0.005, 0.006)
+    joint_usual: Five = (0.004, 0.002, 0.003, 0.004, 0.006)
     calibration: str = "none"
 
     def uv_sigma(self, spread: Array | None) -> Array:
@@ -69,6 +68,17 @@ class SigmaRule:
         """Write as JSON."""
         content = {"format": _FORMAT, **asdict(self)}
         path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def sigma_file(weights: Path) -> Path:
+    """Where the rule of a network is: beside its weights, `hamer.ckpt.sigma.json`."""
+    return weights.with_name(f"{weights.name}.sigma.json")
+
+
+def sigma_rule_of(weights: Path) -> SigmaRule:
+    """The rule beside a network's weights, or, without one, a guess; errors as `load_sigma_rule`."""
+    path = sigma_file(weights)
+    return load_sigma_rule(path) if path.is_file() else SigmaRule()
 
 
 def load_sigma_rule(path: Path) -> SigmaRule:
@@ -99,13 +109,14 @@ def sigma_rule_from(content: Any) -> SigmaRule:
     return SigmaRule(**values)
 
 
-def fit_scale_and_floor(error: Array, spread: Array) -> tuple[Five, Five]:
+def fit_scale_and_floor(error: Array, spread: Array) -> tuple[Five, Five, Five]:
     """Scales and floors by which ``spread`` (N, 21) becomes one sigma of ``error`` (N, 21, D).
 
-    Maximum likelihood of a zero-mean Gaussian per axis, one pair of numbers a group of joints;
-    rows that are not finite do not count. Raises ValueError with fewer than ten rows of a group.
+    Also the spreads' root mean square. Maximum likelihood of a zero-mean Gaussian per axis, one
+    pair of numbers a group of joints; rows that are not finite do not count. Raises ValueError
+    with fewer than ten rows of a group.
     """
-    scales, floors = [], []
+    scales, floors, usual = [], [], []
     for level in range(_LEVELS):
         e, s = error[:, LEVEL == level], spread[:, LEVEL == level]
         known = np.isfinite(e).all(-1) & np.isfinite(s)
@@ -114,11 +125,14 @@ def fit_scale_and_floor(error: Array, spread: Array) -> tuple[Five, Five]:
         scale, floor = _most_likely(np.square(e[known]).mean(-1), np.square(s[known]))
         scales.append(scale)
         floors.append(floor)
-    return tuple(scales), tuple(floors)  # type: ignore[return-value]
+        usual.append(float(np.sqrt(np.square(s[known]).mean())))
+    return tuple(scales), tuple(floors), tuple(usual)  # type: ignore[return-value]
 
 
 def _most_likely(squared: Array, spread2: Array) -> tuple[float, float]:
     """(scale, floor) of the smallest mean of log(sigma^2) + squared / sigma^2."""
+    from scipy.optimize import minimize
+
     # beyond the 99th percentile an answer is wrong, not uncertain; the solver leaves it out
     kept = squared <= np.quantile(squared, 0.99)
     squared, spread2 = squared[kept], spread2[kept]
