@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from hand_mesh_ros.hand.mirror import mirror_model
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
-from hand_mesh_ros.training.datasets import MakeExample, OnDemand, Streamed
+from hand_mesh_ros.training.datasets import MakeExample, MakesExample, OnDemand, Streamed
 from hand_mesh_ros.training.examples import Example
-from hand_mesh_ros.training.recipes import Recipe
+from hand_mesh_ros.training.recipes import Augmentation, Recipe
 from hand_mesh_ros.training.settings import RecipeError
 from hand_mesh_ros.training.shards import Share, shard_files
 from hand_mesh_ros.training.sources import Split
@@ -30,7 +30,11 @@ class HandData(lightning.LightningDataModule):
         super().__init__()
         self.recipe = recipe
         model = hand_model_of(recipe)
-        self._model_ids = frozenset({model.model_id, mirror_model(model).model_id})
+        self.model_ids = frozenset({model.model_id, mirror_model(model).model_id})
+
+    def examples(self, augmentation: Augmentation | None, seed: int) -> MakesExample:
+        """What makes examples of samples; another kind of them has another."""
+        return MakeExample(self.recipe.data.crop, self.model_ids, augmentation, seed)
 
     def train_dataloader(self) -> DataLoader[Example]:
         return self.loader("train", self.trainer.current_epoch if self.trainer else 0)
@@ -54,7 +58,7 @@ class HandData(lightning.LightningDataModule):
             )
         seed = int(np.random.default_rng([recipe.seed, epoch]).integers(2**31))
         augmentation = data.augmentation if train else None
-        make = MakeExample(data.crop, self._model_ids, augmentation, seed)
+        make = self.examples(augmentation, seed)
         dataset: Any
         if supply.source is not None:
             begin = supply.first + supply.count * epoch + device.part

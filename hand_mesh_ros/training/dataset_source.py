@@ -58,12 +58,13 @@ def dataset(
 
     def sample(number: int) -> HandSample:
         turn, place = divmod(number, len(samples))
-        return _read(samples, int(order(turn)[place]))
+        return read_usable(samples, int(order(turn)[place]))
 
     return sample
 
 
-def _read(samples: HandDataset, number: int) -> HandSample:
+def read_usable(samples: HandDataset, number: int) -> HandSample:
+    """A sample with its image in memory; UnusableSample for a broken one that may be skipped."""
     try:
         sample = samples[number]
         # decoded now, where a broken image can still be replaced, and not once more

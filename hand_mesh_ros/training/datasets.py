@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
@@ -21,6 +21,18 @@ _TRIES = 20
 _FAR = 100_000_007
 _TOLD = 10
 _log = logging.getLogger(__name__)
+
+
+class MakesExample(Protocol):
+    """From a sample and its number to arrays by name; one that can be sent to worker processes.
+
+    seed: of what is random in it.
+    """
+
+    @property
+    def seed(self) -> int: ...
+
+    def __call__(self, sample: HandSample, number: int) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,9 @@ class OnDemand(Dataset[Example]):
     """
 
     def __init__(
-        self, name: str, split: Split, options: Mapping[str, Any], numbers: range, make: MakeExample
-    ) -> None:
+        self, name: str, split: Split, options: Mapping[str, Any], numbers: range,
+        make: MakesExample,
+    ) -> None:  # fmt: skip
         self._numbers, self._make = numbers, make
         self._open = partial(open_source, name, split, dict(options))
         self._sample: Callable[[int], HandSample] | None = None
@@ -91,7 +104,7 @@ class Streamed(IterableDataset[Example]):
     """
 
     def __init__(
-        self, files: Sequence[str], make: MakeExample, count: int, shuffle: int, device: Share
+        self, files: Sequence[str], make: MakesExample, count: int, shuffle: int, device: Share
     ) -> None:
         self._files, self._make, self._count = tuple(files), make, count
         self._shuffle, self._device = shuffle, device

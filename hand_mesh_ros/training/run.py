@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from hand_mesh_ros.training.data import HandData
+from hand_mesh_ros.training.data import HandData, hand_model_of
 from hand_mesh_ros.training.ema import MovingAverage
 from hand_mesh_ros.training.history import History
 from hand_mesh_ros.training.instant_data import InstantData, ReadsStores
@@ -60,8 +60,12 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False)
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     module = create_task(recipe)
     stored = recipe.data.train.store is not None
-    data = InstantData(recipe, _reads(module, recipe)) if stored else HandData(recipe)
-    trainer = _trainer(recipe, out, quiet, getattr(module, "best_by", "val_pa_mpjpe"))
+    data: lightning.LightningDataModule
+    if hasattr(module, "data"):  # a task may have batches of its own kind
+        data = module.data()
+    else:
+        data = InstantData(recipe, _reads(module, recipe)) if stored else HandData(recipe)
+    trainer = _trainer(recipe, out, quiet, module)
     if trainer.is_global_zero:
         write_recipe(recipe, out)
     begin = time.perf_counter()
@@ -105,8 +109,12 @@ def _check(recipe: Recipe) -> None:
         )
 
 
-def _trainer(recipe: Recipe, out: Path, quiet: bool, best_by: str) -> lightning.Trainer:
-    how = recipe.trainer
+def _trainer(
+    recipe: Recipe, out: Path, quiet: bool, module: lightning.LightningModule
+) -> lightning.Trainer:
+    how, best_by = recipe.trainer, getattr(module, "best_by", "val_pa_mpjpe")
+    # a task with several optimisers clips and accumulates by itself
+    alone = module.automatic_optimization
     logger: Logger = CSVLogger(out, name="logs", version="")
     if how.log == "tensorboard":
         logger = TensorBoardLogger(out, name="logs", version="")
@@ -130,8 +138,8 @@ def _trainer(recipe: Recipe, out: Path, quiet: bool, best_by: str) -> lightning.
         strategy=how.strategy,
         precision=how.precision,
         max_epochs=how.epochs,
-        accumulate_grad_batches=how.accumulate,
-        gradient_clip_val=recipe.optimiser.clip or None,
+        accumulate_grad_batches=how.accumulate if alone else 1,
+        gradient_clip_val=(recipe.optimiser.clip or None) if alone else None,
         deterministic="warn" if how.deterministic else False,
         logger=logger,
         callbacks=callbacks,
@@ -179,7 +187,13 @@ def _write(module: Any, recipe: Recipe, report: dict[str, Any], out: Path) -> No
         name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
         for name, value in module.network.weights().items()
     }
-    words = {"recipe": (out / "recipe.yaml").read_text(), "report": json.dumps(report)}
+    words = {
+        "recipe": (out / "recipe.yaml").read_text(),
+        "report": json.dumps(report),
+        "hand_model": json.dumps(hand_model_of(recipe).model_id),
+        # what a network's reader needs beside the tensors
+        **{name: json.dumps(value) for name, value in getattr(module.network, "notes", {}).items()},
+    }
     save_file(weights, out / "weights.safetensors", metadata=words)
     count = sum(value.numel() for value in weights.values())
     (out / "model_card.md").write_text(model_card(recipe, report, count))

@@ -33,6 +33,8 @@ SOURCES: dict[str, str] = {
     "renders": "hand_mesh_ros.training.sources:renders",
     "cell": "hand_mesh_ros.training.sources:cell",
     "dataset": "hand_mesh_ros.training.dataset_source:dataset",
+    "mixture": "hand_mesh_ros.training.mixture_source:mixture",
+    "hamer_tars": "hand_mesh_ros.training.tar_source:hamer_tars",
 }
 
 

@@ -11,7 +11,8 @@ from hand_mesh_ros.networks.assets import AssetError
 from hand_mesh_ros.networks.weight_files import misfits, read_weights
 from hand_mesh_ros.training.settings import RecipeError
 
-_BACKBONE = "backbone."
+# What files may leave out altogether: the network's own stays.
+_MAY_LACK = ("backbone.", "discriminator.", "initialized")
 
 
 class Kept(Protocol):
@@ -24,7 +25,8 @@ class Kept(Protocol):
 def begin_with(network: Kept, path: Path, recipe: str) -> None:
     """Loads the `weights.safetensors` of a run into a network of the same kind.
 
-    A file without any of the backbone (of a run that left it frozen) leaves the network's own.
+    A file without any of the backbone (of a run that left it frozen) or the discriminator leaves
+    the network's own. What the network says it does not keep (`not_kept`) is not read.
     Raises RecipeError, which names the file and, in full, the weights that do not fit.
     """
     try:
@@ -32,8 +34,10 @@ def begin_with(network: Kept, path: Path, recipe: str) -> None:
     except AssetError as error:
         raise RecipeError(f"{recipe}: model.start: {error}") from error
     own = network.weights()
-    if not any(key.startswith(_BACKBONE) for key in found):
-        found = {k: v for k, v in own.items() if k.startswith(_BACKBONE)} | found
+    found = {k: v for k, v in found.items() if not k.startswith(getattr(network, "not_kept", ()))}
+    for part in _MAY_LACK:
+        if not any(key.startswith(part) for key in found):
+            found = {k: v for k, v in own.items() if k.startswith(part)} | found
     problems = misfits(own, found)
     if problems:
         raise RecipeError(
