@@ -81,8 +81,9 @@ def hand_model_in(state: Mapping[str, Tensor], model_id: str = "mano_right") -> 
 
 
 def _of(model: HandModel) -> dict[str, Tensor]:
+    arrays = {name: np.ascontiguousarray(getattr(model, name), np.float32) for name in _ARRAYS}
     return {
-        **{name: torch.tensor(getattr(model, name), dtype=torch.float32) for name in _ARRAYS},
+        **{name: torch.tensor(array) for name, array in arrays.items()},
         "faces_tensor": torch.tensor(np.array(model.faces)),
         "extra_joints_idxs": torch.tensor(np.array(model.tips)),
     }

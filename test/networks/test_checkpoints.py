@@ -37,12 +37,19 @@ CROPS = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 
 
 def _network(kind: str) -> Hamer | Wilor:
-    """With every published key; the hand model is the free one."""
+    """With every published key; the hand model is the free one.
+
+    Its pose directions lie in memory as the published ones do: transposed.
+    """
     torch.manual_seed(1)
     free = load_hand_model()
+    network: Hamer | Wilor
     if kind == "hamer":
-        return Hamer(HamerConfig(VIT, DECODER), free, training_parts=True).eval()
-    return Wilor(WilorConfig(VIT), free, training_parts=True).eval()
+        network = Hamer(HamerConfig(VIT, DECODER), free, training_parts=True)
+    else:
+        network = Wilor(WilorConfig(VIT), free, training_parts=True)
+    network.mano.posedirs = network.mano.posedirs.mT.contiguous().mT
+    return network.eval()
 
 
 def _saved(folder: Path, kind: str = "hamer", **more: Any) -> Path:
@@ -56,6 +63,11 @@ def _vertices(network: Hamer | Wilor) -> Tensor:
         return network(CROPS).vertices
 
 
+def _assert_same(ours: Tensor, theirs: Tensor) -> None:
+    """But for rounding: products run in another order where numbers lie in another one."""
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["hamer", "wilor"])
 def test_a_checkpoint_alone_is_enough(tmp_path: Path, kind: str) -> None:
     """Sizes, mean, hand model and weights are in it; the discriminator is left there."""
@@ -64,7 +76,7 @@ def test_a_checkpoint_alone_is_enough(tmp_path: Path, kind: str) -> None:
     assert opened.config == original.config and not opened.training
     assert not any(k.startswith(("discriminator", "init")) for k in opened.state_dict())
     assert not any(value.is_meta for value in opened.state_dict().values())
-    assert torch.equal(_vertices(opened), _vertices(original))
+    _assert_same(_vertices(opened), _vertices(original))
     assert opened.hand_model is not None and opened.hand_model.side == "right"
     np.testing.assert_array_equal(opened.hand_model.faces, load_hand_model().faces)
 
@@ -73,13 +85,13 @@ def test_every_form_of_file_is_read(tmp_path: Path) -> None:
     state = _network("hamer").state_dict()
     config = json.dumps({"backbone": {"heads": 3}, "decoder": {"heads": 2}})
     tensors = tmp_path / "a.safetensors"
-    save_file({k: v.clone() for k, v in state.items()}, tensors, {"config": config})
+    save_file({k: v.contiguous() for k, v in state.items()}, tensors, {"config": config})
     half = tmp_path / "half.pt"
     floats = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     torch.save({"state_dict": floats, "hyper": HYPER}, half)
     lightning = _saved(tmp_path, epoch=3, global_step=7)
     expected = _vertices(_network("hamer"))
-    for path, tolerance in ((tensors, 0.0), (lightning, 0.0), (half, 2e-3)):
+    for path, tolerance in ((tensors, 1e-6), (lightning, 1e-6), (half, 2e-3)):
         opened = open_reconstructor(path, "hamer")
         assert all(p.dtype == torch.float32 for p in opened.parameters())
         torch.testing.assert_close(_vertices(opened), expected, rtol=0, atol=tolerance)
@@ -122,7 +134,7 @@ def test_configuration_objects_become_nothing(
         torch.save({"state_dict": network.state_dict(), "hyper_parameters": hyper}, path)
     with pytest.raises(Exception, match="yacs"):
         torch.load(path, weights_only=True)
-    assert torch.equal(_vertices(open_reconstructor(path)), _vertices(network))
+    _assert_same(_vertices(open_reconstructor(path)), _vertices(network))
 
 
 class _Malice:
@@ -172,7 +184,7 @@ def test_counts_of_batches_may_be_missing(tmp_path: Path) -> None:
     path = tmp_path / "old.ckpt"
     torch.save({"state_dict": old, "hyper": HYPER}, path)
     opened = open_reconstructor(path)
-    assert torch.equal(_vertices(opened), _vertices(_network("wilor")))
+    _assert_same(_vertices(opened), _vertices(_network("wilor")))
     assert not any(value.is_meta for value in opened.state_dict().values())
 
 
@@ -239,7 +251,7 @@ def test_the_hand_model_is_the_one_that_was_trained_with(tmp_path: Path) -> None
     save_reconstructor(_network("hamer"), out)
     own = open_reconstructor(out)
     assert own.hand_model is not None and own.hand_model.model_id == free.model_id
-    assert torch.equal(_vertices(own), _vertices(_network("hamer")))
+    _assert_same(_vertices(own), _vertices(_network("hamer")))
     with pytest.raises(AssetError, match="another hand with 'somebodys_mano'"):
         open_reconstructor(out, hand_model=mano)
     with pytest.raises(ValueError, match="has no hand model"):
