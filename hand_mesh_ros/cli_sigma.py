@@ -9,7 +9,6 @@ import typer
 
 from hand_mesh_ros.terminal import fail, progress_bar
 
-
 EPILOG = "Example: hand-mesh model sigma hamer.ckpt --jitter 4"
 
 

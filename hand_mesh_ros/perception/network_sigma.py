@@ -76,7 +76,7 @@ def sigma_file(weights: Path) -> Path:
 
 
 def sigma_rule_of(weights: Path) -> SigmaRule:
-    """The rule beside a network's weights, or, without one, a guess; errors as `load_sigma_rule`."""
+    """The rule beside a network's weights; a guess without one. Errors as `load_sigma_rule`."""
     path = sigma_file(weights)
     return load_sigma_rule(path) if path.is_file() else SigmaRule()
 
