@@ -21,7 +21,7 @@ _DARK, _BRIGHT = 4, 251  # levels of 255 that a camera's clipping has spoilt
 class SkinColours:
     """Of V vertices in one picture: linear ``colours`` (V, 3), ``weight`` (V,) 0..1 of each (0:
 
-    not seen), and the unit ``normals`` (V, 3) that light falls on, in whatever axes are shared.
+    not seen), and the unit ``normals`` (V, 3) that light falls on, in the camera's axes.
     """
 
     colours: FloatArray
@@ -34,19 +34,17 @@ def sample_skin(
     uv: FloatArray,
     points: FloatArray,
     faces: NDArray[np.integer],
-    normals: FloatArray | None = None,
     skin: NDArray[np.floating] | None = None,
 ) -> SkinColours:
     """Colours of ``points`` (V, 3), in the camera's axes and seen at pixels ``uv`` (V, 2).
 
     A vertex counts if the z-buffer of the mesh has it in front, and by how much it faces the
     camera. ``skin`` (V,) is the probability that its pixel shows the hand, not what covers it;
-    without it, everything before the hand is taken for skin. ``normals`` (V, 3): in the axes that
-    the light is described in; None: the camera's.
+    without it, everything before the hand is taken for skin.
     """
     height, width = image.shape[:2]
-    own = vertex_normals(points, faces)
-    facing = -(own * points).sum(1) / np.linalg.norm(points, axis=1)
+    normals = vertex_normals(points, faces)
+    facing = -(normals * points).sum(1) / np.linalg.norm(points, axis=1)
     near = rasterise_region(uv, points[:, 2], faces, width, height)
     finite = np.isfinite(uv).all(1)
     within = finite & ((uv > 0) & (uv < [width - 1, height - 1])).all(1)
@@ -60,7 +58,7 @@ def sample_skin(
     if skin is not None:
         weight = weight * np.clip(2 * skin - 1, 0, 1)
     colours = to_linear(levels / 255)
-    return SkinColours(np.asarray(colours), weight, own if normals is None else normals)
+    return SkinColours(np.asarray(colours), weight, normals)
 
 
 def bilinear(image: NDArray, uv: FloatArray) -> FloatArray:

@@ -4,43 +4,37 @@ A colour is albedo times light. In logarithms that is a sum, and with Gaussian p
 answer is one linear system, with its uncertainty: where nothing was seen, the albedo is what the
 rest of the hand lets expect, and says so.
 
-The albedo's prior: the model's own tone with more or less pigment (by Beer and Lambert, powers of
-one another), a tint, smooth variation over the surface (the lowest modes of the mesh's Laplacian),
-and detail that each vertex has alone. The light's: spherical harmonics to the second order of the
-normal, as irradiance needs no more (Ramamoorthi and Hanrahan 2001), here of its logarithm, with a
-colour and brightness of each picture's own.
+The albedo's prior is `skin_prior`'s, and detail that each vertex has alone. The light's: spherical
+harmonics to the second order of the normal, as irradiance needs no more (Ramamoorthi and Hanrahan
+2001), here of its logarithm, with a colour and brightness of each picture's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import eigsh
+from numpy.typing import NDArray
 
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.perception.skin_colours import SkinColours
+from hand_mesh_ros.perception.skin_prior import AlbedoPrior, albedo_prior
 from hand_mesh_ros.types import FloatArray
 
-# Even skin of a model that brings no colours, linear light.
-_PLAIN = np.array([0.55, 0.33, 0.24])
-# How the exponents of red, green and blue grow with pigment: haemoglobin and melanin absorb blue
-# most, so pale skin changes most in red.
-_PIGMENT = np.array([1.55, 0.86, 0.63])
-_MODES = 24
-# One standard deviation each, of logarithms: pigment, tint, smooth variation, a vertex's detail,
-# light by direction, brightness of a picture, its white balance, noise of a colour.
-_MELANIN, _TINT, _SMOOTH, _DETAIL = 0.4, 0.06, 0.06, 0.08
-_SHADING, _BRIGHTNESS, _BALANCE, _NOISE = 0.35, 0.28, 0.09, 0.18
-# Neighbouring colours err together (a shadow, a gloss): so many of them tell as much as one would.
-_TOGETHER = 200.0
+# One standard deviation each, of logarithms: a vertex's detail, light by direction, brightness of
+# a picture, its white balance, noise of a colour.
+_DETAIL, _SHADING, _BRIGHTNESS, _BALANCE, _NOISE = 0.08, 0.35, 0.28, 0.09, 0.18
+# Of the harmonics, relative to the first order's.
+_ORDERS = np.array([1, 1, 1, 0.6, 0.6, 0.3, 0.6, 0.6])
 # Mean logarithm of what lit skin shows over its albedo, as cameras expose.
 _EXPOSURE = 0.1
+# Neighbouring colours err together (a shadow, a gloss): so many of them tell as much as one would.
+_TOGETHER = 200.0
 _ROUNDS = 8
+_OUTLIER = 2.5  # sigmas of the noise at which a colour counts half
 _SEEN = 0.25  # weight from which on a vertex counts as observed
+_LIGHT = 11  # numbers of a picture's light
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +42,19 @@ class SkinTexture:
     """Albedo (V, 3) linear 0..1, its ``sigma`` (V,) of the logarithm, and which vertices were
 
     ``observed`` (V,); the others are completed. ``light`` (P, 11): of each picture, logarithms of
-    the brightness of red, green and blue, then the harmonics 1 to 8 of the normal.
+    the brightness of red, green and blue, then what `harmonics` of the normal add to all three.
     """
 
     albedo: FloatArray
     sigma: FloatArray
-    observed: np.ndarray
+    observed: NDArray[np.bool_]
     light: FloatArray
+
+    def lit(self, picture: int, normals: FloatArray) -> FloatArray:
+        """Linear radiance (V, 3) of all vertices in a picture's light, by their normals (V, 3)."""
+        light = self.light[picture]
+        shade = harmonics(normals) @ light[3:]
+        return np.asarray(self.albedo * np.exp(light[:3] + shade[:, None]))
 
 
 def skin_texture(model: HandModel, pictures: Sequence[SkinColours]) -> SkinTexture:
@@ -63,117 +63,119 @@ def skin_texture(model: HandModel, pictures: Sequence[SkinColours]) -> SkinTextu
     Robust (Cauchy weights): a shadow, a ring or a missed occluder is an outlier, not skin. With no
     picture, or nothing seen in any, it is the prior's mean.
     """
-    basis, prior = _albedo_basis(model)  # (V, 3, A), (A,)
-    base = _log_base(model)
-    lights = [_light_basis(p.normals, p.weight) for p in pictures]
-    count, each = basis.shape[2], 11
-    size = count + each * len(pictures)
-    precision = np.zeros((size, size))
-    precision[:count, :count] = np.diag(1 / prior**2)
-    start = np.zeros(size)
-    for k in range(len(pictures)):
-        own = slice(count + each * k, count + each * (k + 1))
-        precision[own, own] = _light_precision()
-    weights = [p.weight.copy() for p in pictures]
-    rows = [np.concatenate([basis, light], axis=2) for light in lights]
-    targets = [np.log(np.maximum(p.colours, 1e-4)) - base - _EXPOSURE for p in pictures]
-    solution, covariance = start, np.linalg.inv(precision)
-    for _ in range(_ROUNDS):
-        matrix, vector = precision.copy(), np.zeros(size)
-        for k, (row, target, weight) in enumerate(zip(rows, targets, weights, strict=True)):
-            where = np.r_[:count, count + each * k : count + each * (k + 1)]
-            scaled = row * (weight / (_TOGETHER * _NOISE**2))[:, None, None]
-            matrix[np.ix_(where, where)] += np.einsum("vca,vcb->ab", scaled, row)
-            vector[where] += np.einsum("vca,vc->a", scaled, target)
-        covariance = np.linalg.inv(matrix)
-        solution = covariance @ vector
-        for k, (row, target) in enumerate(zip(rows, targets, strict=True)):
-            where = np.r_[:count, count + each * k : count + each * (k + 1)]
-            error = np.abs(target - row @ solution[where]).max(axis=1)
-            weights[k] = pictures[k].weight / (1 + (error / (2.5 * _NOISE)) ** 2)
-    smooth = base + basis @ solution[:count]
-    detail, left = _detail(rows, targets, weights, solution, count)
-    spread = np.einsum("vca,ab,vcb->v", basis, covariance[:count, :count], basis) / 3
-    seen = np.max([w for w in weights], axis=0) if weights else np.zeros(len(base))
-    albedo = np.clip(np.exp(smooth + detail), 0.003, 0.95)
-    light = solution[count:].reshape(len(pictures), each)
-    return SkinTexture(albedo, np.sqrt(spread + left), seen >= _SEEN, light)
+    prior = albedo_prior(model)
+    seen = [_Picture.of(picture, prior) for picture in pictures]
+    first = len(prior.sigma)
+    places = [np.r_[:first, k : k + _LIGHT] for k in first + _LIGHT * np.arange(len(seen))]
+    blocks = [np.diag(prior.sigma**-2.0), *[_LIGHT_PRECISION] * len(seen)]
+    precision = _block_diagonal(blocks)
+    matrix, solution = precision, np.zeros(len(precision))
+    weights, errors = [s.weight for s in seen], [s.target for s in seen]
+    for _ in range(_ROUNDS if seen else 0):
+        matrix, vector = precision.copy(), np.zeros(len(precision))
+        for s, place, weight in zip(seen, places, weights, strict=True):
+            block, column = s.equations(weight / (_TOGETHER * _NOISE**2), prior)
+            matrix[np.ix_(place, place)] += block
+            vector[place] += column
+        solution = np.linalg.solve(matrix, vector)
+        errors = [s.target - s.explained(solution[p], prior) for s, p in zip(seen, places)]
+        weights = [
+            s.weight / (1 + (np.abs(e).max(1) / (_OUTLIER * _NOISE)) ** 2)
+            for s, e in zip(seen, errors, strict=True)
+        ]
+    count = model.num_vertices
+    total, pull, most = np.zeros(count), np.zeros((count, 3)), np.zeros(count)
+    for s, weight, error in zip(seen, weights, errors, strict=True):
+        total[s.vertices] += weight
+        pull[s.vertices] += weight[:, None] * error
+        most[s.vertices] = np.maximum(most[s.vertices], weight)
+    information = _DETAIL**-2 + total / _NOISE**2
+    detail = pull / (_NOISE**2 * information)[:, None]
+    spread = prior.variance(np.linalg.inv(matrix)[:first, :first])
+    light = [s.light(solution[p][first:]) for s, p in zip(seen, places, strict=True)]
+    return SkinTexture(
+        albedo=np.clip(np.exp(prior.at(solution[:first]) + detail), 0.003, 0.95),
+        sigma=np.sqrt(spread + 1 / information),
+        observed=most >= _SEEN,
+        light=np.reshape(light, (-1, _LIGHT)),
+    )
 
 
 def harmonics(normals: FloatArray) -> FloatArray:
     """Real spherical harmonics 1 to 8 (..., 8) of unit normals, without their constant factors."""
     x, y, z = np.moveaxis(np.asarray(normals), -1, 0)
-    return np.stack(
-        [x, y, z, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], axis=-1
-    )
+    return np.stack([x, y, z, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], axis=-1)
 
 
-def _detail(
-    rows: list[FloatArray], targets: list[FloatArray], weights: list[FloatArray],
-    solution: FloatArray, count: int,
-) -> tuple[FloatArray, FloatArray]:  # fmt: skip
-    """What each vertex differs by from the smooth albedo (V, 3), and the variance that is left."""
-    if not rows:
-        return np.zeros((1, 3)), np.array(_DETAIL**2)
-    total = np.zeros(len(rows[0]))
-    pulled = np.zeros((len(rows[0]), 3))
-    for k, (row, target, weight) in enumerate(zip(rows, targets, weights, strict=True)):
-        where = np.r_[:count, count + 11 * k : count + 11 * (k + 1)]
-        pulled += weight[:, None] * (target - row @ solution[where])
-        total += weight
-    information = 1 / _DETAIL**2 + total / _NOISE**2
-    return pulled / _NOISE**2 / information[:, None], 1 / information
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """The N ``vertices`` that a picture shows: their ``weight`` (N,), and ``target`` (N, 3), the
+
+    logarithms to be explained. ``basis`` (N, S + 8 + 3): the prior's even columns, the harmonics
+    about their ``middle`` (8,), and the pigment of the three colours.
+    """
+
+    vertices: NDArray[np.intp]
+    weight: FloatArray
+    target: FloatArray
+    basis: FloatArray
+    middle: FloatArray
+
+    @classmethod
+    def of(cls, picture: SkinColours, prior: AlbedoPrior) -> _Picture:
+        seen = np.flatnonzero(picture.weight)
+        weight = picture.weight[seen]
+        shading = harmonics(picture.normals[seen])
+        # About the mean of what is seen, which is what a camera's exposure keeps in bounds.
+        middle = weight @ shading / max(float(weight.sum()), 1e-9)
+        colours = np.maximum(picture.colours[seen], 1e-4)
+        basis = np.hstack([prior.even[seen], shading - middle, prior.pigment[seen]])
+        return cls(seen, weight, np.log(colours) - prior.mean[seen] - _EXPOSURE, basis, middle)
+
+    def equations(self, weight: FloatArray, prior: AlbedoPrior) -> tuple[FloatArray, FloatArray]:
+        """Normal equations of the albedo's unknowns and this light's, by weights (N,)."""
+        scaled = self.basis * weight[:, None]
+        gram, right = scaled.T @ self.basis, scaled.T @ self.target
+        size = len(prior.sigma) + _LIGHT
+        matrix, vector = np.zeros((size, size)), np.zeros(size)
+        for colour in range(3):
+            rows, columns = self._columns(colour, prior)
+            np.add.at(matrix, np.ix_(rows, rows), gram[np.ix_(columns, columns)])
+            np.add.at(vector, rows, right[columns, colour])
+        return matrix, vector
+
+    def explained(self, unknowns: FloatArray, prior: AlbedoPrior) -> FloatArray:
+        """What the unknowns say of `target` (N, 3)."""
+        by_column = np.zeros((self.basis.shape[1], 3))
+        for colour in range(3):
+            rows, columns = self._columns(colour, prior)
+            np.add.at(by_column[:, colour], columns, unknowns[rows])
+        return np.asarray(self.basis @ by_column)
+
+    def light(self, own: FloatArray) -> FloatArray:
+        """The light (11,), of harmonics about zero, and with the exposure."""
+        brightness = own[:3] + _EXPOSURE - self.middle @ own[3:]
+        return np.concatenate([brightness, own[3:]])
+
+    @staticmethod
+    def _columns(colour: int, prior: AlbedoPrior) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The unknowns that a colour depends on, and the columns of the basis they belong to."""
+        even, light = prior.even.shape[1], len(prior.sigma)
+        rows = np.r_[prior.of_colour(colour), light + colour, light + 3 : light + _LIGHT]
+        # the even light of a colour has the prior's first column, which is one, too
+        return rows, np.r_[even + 8 + colour, :even, 0, even : even + 8]
 
 
-def _log_base(model: HandModel) -> FloatArray:
-    base = model.albedo if model.albedo is not None else np.tile(_PLAIN, (model.num_vertices, 1))
-    return np.log(base)
+def _block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
+    from scipy.linalg import block_diag
 
-
-@lru_cache(maxsize=4)
-def _albedo_basis(model: HandModel) -> tuple[FloatArray, FloatArray]:
-    """How the logarithm of the albedo (V, 3) may vary, (V, 3, A), and by how much (A,)."""
-    modes, spread = _smooth_modes(model)
-    pigment = (_log_base(model) * _PIGMENT)[..., None]
-    tint = np.broadcast_to(np.eye(3), (model.num_vertices, 3, 3))
-    smooth = np.einsum("vm,cd->vcmd", modes, np.eye(3)).reshape(model.num_vertices, 3, -1)
-    prior = np.concatenate([[_MELANIN], np.full(3, _TINT), np.repeat(spread, 3)])
-    return np.concatenate([pigment, tint, smooth], axis=2), prior
-
-
-def _smooth_modes(model: HandModel) -> tuple[FloatArray, FloatArray]:
-    """Modes (V, M) of the mesh's Laplacian but the constant, and each one's sigma (M,)."""
-    faces, count = np.asarray(model.faces), model.num_vertices
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    pairs = np.concatenate([edges, edges[:, ::-1]])
-    joined = sparse.coo_matrix((np.ones(len(pairs)), pairs.T), (count, count)).tocsr()
-    joined.data[:] = 1
-    degree = np.asarray(joined.sum(1)).ravel()
-    laplacian = sparse.diags(degree) - joined
-    # a fixed start: the same modes in every process; a shift, as the matrix itself is singular
-    values, vectors = eigsh(
-        laplacian.tocsc(), k=_MODES + 1, sigma=-1e-3, v0=np.ones(count) / np.sqrt(count)
-    )
-    order = np.argsort(values)[1:]
-    relative = values[order] / values[order][0]
-    sigma = relative**-0.5
-    unit = vectors[:, order] * np.sqrt(count)
-    return unit, _SMOOTH * sigma / np.linalg.norm(sigma)
-
-
-def _light_basis(normals: FloatArray, weight: FloatArray) -> FloatArray:
-    """Of the mean brightness (three columns) and how it varies with direction (eight)."""
-    shading = harmonics(normals)
-    # about the mean of what is seen, which is what a camera's exposure keeps in bounds
-    shading = shading - weight @ shading / max(float(weight.sum()), 1e-9)
-    colour = np.broadcast_to(np.eye(3), (len(normals), 3, 3))
-    grey = np.broadcast_to(shading[:, None, :], (len(normals), 3, 8))
-    return np.concatenate([colour, grey], axis=2)
+    return np.asarray(block_diag(*blocks))
 
 
 def _light_precision() -> FloatArray:
-    covariance = np.zeros((11, 11))
+    covariance = np.diag(np.r_[np.zeros(3), (_SHADING * _ORDERS) ** 2])
     covariance[:3, :3] = _BRIGHTNESS**2 + _BALANCE**2 * np.eye(3)
-    scale = np.array([1, 1, 1, 0.6, 0.6, 0.3, 0.6, 0.6])
-    covariance[3:, 3:] = np.diag((_SHADING * scale) ** 2)
-    return np.linalg.inv(covariance)
+    return np.asarray(np.linalg.inv(covariance))
+
+
+_LIGHT_PRECISION = _light_precision()

@@ -18,8 +18,14 @@ _NAIL = (0.0071, 0.0056)  # half length and half width, metres
 _NAIL_SCALE = {"thumb": 1.35, "index": 1.0, "middle": 1.05, "ring": 1.0, "little": 0.8}
 # Even skin of a model without colours, linear light.
 _PLAIN = np.array([0.55, 0.33, 0.24])
-# How the exponent of each colour grows with pigment: from pale to dark brown, by eye.
-_PIGMENT = np.array([1.55, 0.86, 0.63])
+# How the exponent of each colour grows with pigment: from pale to dark brown, by eye. Haemoglobin
+# and melanin absorb blue most, so that pale skin changes most in red.
+PIGMENT = np.array([1.55, 0.86, 0.63])
+
+
+def base_albedo(model: HandModel) -> FloatArray:
+    """The linear albedo (V, 3) of the model's own skin, even where it brings none."""
+    return np.tile(_PLAIN, (model.num_vertices, 1)) if model.albedo is None else model.albedo
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,8 +52,8 @@ class SkinLook:
 
         (Beer and Lambert), so that tones are powers of one another and the palm stays paler.
         """
-        base = np.tile(_PLAIN, (model.num_vertices, 1)) if model.albedo is None else model.albedo
-        return np.clip(base ** (1 + _PIGMENT * (self.melanin - 1)) * self.tint, 0.005, 0.9)
+        base = base_albedo(model)
+        return np.clip(base ** (1 + PIGMENT * (self.melanin - 1)) * self.tint, 0.005, 0.9)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
