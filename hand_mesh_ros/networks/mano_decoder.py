@@ -97,7 +97,7 @@ class OneTokenDecoder(nn.Module):
         self.transformer = _Layers(context_dim, dim, depth, heads, dim_head, mlp_dim)
 
     def forward(self, context: Tensor) -> Tensor:
-        x = self.to_token_embedding(context.new_zeros(len(context), 1, 1)) + self.pos_embedding
+        x = self.to_token_embedding(context.new_zeros(context.shape[0], 1, 1)) + self.pos_embedding
         return self.transformer(x, context)[:, 0]
 
 

@@ -67,7 +67,7 @@ class WilorBackbone(ViT):
         patches = self.patch_embed(images)
         rows, columns = patches.shape[2:]
         x = patches.flatten(2).mT + self.positions(rows, columns)
-        x = torch.cat([self.questions().expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.questions().expand(x.shape[0], -1, -1), x], dim=1)
         for block in self.blocks:
             x = block(x)
         x = self.last_norm(x)
