@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hand_mesh_ros.hand.loading import WHERE
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
@@ -101,7 +101,6 @@ def open_reconstructor(
     network.mano = CheckpointMano(model)
     network.hand_model = model
     network.load_state_dict(found.state, strict=False, assign=True)
-    _fill_counts(network)
     return network.eval()
 
 
@@ -178,11 +177,3 @@ def _hand_model(path: Path, found: Checkpoint, given: HandModel | None) -> HandM
 
 
 _WHERE: Final = WHERE.partition(";")[0] + "."
-
-
-def _fill_counts(network: nn.Module) -> None:
-    """Counts of batches that an old file lacks: nothing depends on them."""
-    for module in network.modules():
-        count = getattr(module, "num_batches_tracked", None)
-        if isinstance(count, Tensor) and count.is_meta:
-            module.num_batches_tracked = torch.tensor(0)

@@ -69,23 +69,24 @@ def test_where_the_squares_pixels_lie() -> None:
 
 def test_the_blur_of_a_part_is_that_of_the_whole_image(rng: np.random.Generator) -> None:
     """Also at the image's border, and for a square that lies outside of it."""
-    image = rng.integers(0, 256, (300, 400, 3), np.uint8)
-    for centre, side in (((200.0, 150.0), 640.0), ((390.0, 8.0), 700.0), ((-900.0, 50.0), 600.0)):
+    height, width = 1100, 1200
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    for centre, side in (((600.0, 550.0), 1024.0), ((1190.0, 8.0), 768.0), ((-900.0, 50.0), 600.0)):
         (crop,) = square_crops(image, [centre], [side])
         sigma = float(blur_sigma(side))
         blurred = gaussian_filter(image.astype(float), (sigma, sigma, 0), mode="nearest")
         matrix = square_matrix([centre], [side])[0]
         v, u = np.mgrid[0:256, 0:256]
         places = np.stack([u, v, np.ones_like(u)], -1) @ matrix.T
-        inside = ((places >= 0) & (places <= [399, 299])).all(-1)
+        inside = ((places >= 0) & (places <= [width - 1, height - 1])).all(-1)
         nearest = np.round(places).astype(int)[inside]
-        # sides are whole pixels a crop pixel apart from a fraction: compare where it is small
+        # where a crop's pixel is one of the image's: all of the first two, for their sides
         exact = np.abs(places[inside] - nearest).max(-1) < 1e-6
         standard = (blurred / 255 - MEAN) / np.array(DEVIATION)
         expected = standard[nearest[exact][:, 1], nearest[exact][:, 0]]
         np.testing.assert_allclose(crop.transpose(1, 2, 0)[inside][exact], expected, atol=2e-5)
         assert inside.any() == (centre[0] > 0)
-        outside = ((places < -1) | (places > [400, 300])).any(-1)
+        outside = ((places < -1) | (places > [width, height])).any(-1)
         black = np.broadcast_to(-np.array(MEAN) / DEVIATION, (outside.sum(), 3))
         np.testing.assert_allclose(crop.transpose(1, 2, 0)[outside], black, atol=1e-5)
     assert exact.size == 0  # the last one saw nothing
