@@ -90,6 +90,8 @@ BACKENDS: dict[str, str] = {
     "landmarks": "hand_mesh_ros.perception.landmark_fit:LandmarkFit",
     "hamer": "hand_mesh_ros.perception.hamer_network:hamer",
     "wilor": "hand_mesh_ros.perception.hamer_network:wilor",
+    "sima-mvr": "hand_mesh_ros.perception.sima_network:sima_mvr",
+    "sima-svr": "hand_mesh_ros.perception.sima_network:sima_svr",
     "hamuco": "hand_mesh_ros.perception.hamuco_network:hamuco",
 }
 

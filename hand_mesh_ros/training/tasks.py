@@ -25,6 +25,8 @@ TASKS: dict[str, str] = {
     "mano": "hand_mesh_ros.training.module:ManoModule",
     "hamuco": "hand_mesh_ros.training.hamuco_module:HamucoModule",
     "hand-mask": "hand_mesh_ros.training.mask_module:HandMaskModule",
+    "sima-mvr": "hand_mesh_ros.training.sima_module:SimaMvrModule",
+    "sima-svr": "hand_mesh_ros.training.sima_module:SimaSvrModule",
 }
 
 
