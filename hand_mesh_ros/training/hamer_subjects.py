@@ -65,7 +65,7 @@ class SmallSubject:
         self._recipe = recipe
 
     def answer(self, batch: Batch) -> tuple[Reconstruction, dict[str, Tensor]]:
-        said, projected = self.network.answer(seen_of(batch))
+        said, projected = self.network.answer(seen_of(batch), surface=False)
         return said, {"projected": projected}
 
     def truth(self, batch: Batch) -> HamerTruth:
