@@ -9,16 +9,20 @@ first hand, which the decoder corrects.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hand_mesh_ros.geometry.crop_camera import CROP, FOCAL, crop_translation, project_to_crop
 from hand_mesh_ros.hand.layout import NUM_BETAS, NUM_JOINTS
-from hand_mesh_ros.hand.model import HandModel
-from hand_mesh_ros.networks.evidence import COARSE, MIDDLE
+from hand_mesh_ros.hand.model import HandModel, load_hand_model
+from hand_mesh_ros.networks.assets import AssetError
+from hand_mesh_ros.networks.evidence import COARSE, MIDDLE, Evidence
 from hand_mesh_ros.networks.mano_decoder import (
     NUM_6D,
     ManoMean,
@@ -31,6 +35,7 @@ from hand_mesh_ros.networks.mano_head import rotations_from_6d
 from hand_mesh_ros.networks.mano_layer import ManoLayer, PosedHands
 from hand_mesh_ros.networks.mano_points import ManoPoints
 from hand_mesh_ros.networks.reconstruction import Reconstruction
+from hand_mesh_ros.networks.weight_files import misfits, read_weight_file
 
 _POINTS = 21
 _DECIMETRES = 10.0
@@ -202,3 +207,39 @@ def _usual() -> ManoMean:
 
 def _relative(world: Tensor) -> Tensor:
     return _DECIMETRES * (world - world[:, :1])
+
+
+def seen_of_evidence(evidence: Evidence, field: NDArray[np.float64], device: str) -> Seen:
+    """What is shown of N crops whose `Seen.field` is `field` (N,)."""
+    arrays = {**evidence._asdict(), "field": field}
+    return Seen(
+        *(
+            torch.from_numpy(np.ascontiguousarray(arrays[name], dtype=np.float32)).to(device)
+            for name in Seen._fields
+        )
+    )
+
+
+def open_hamer_small(path: Path, given: HandModel | None = None) -> tuple[HamerSmall, HandModel]:
+    """The network of a run's `weights.safetensors`, and the right hand that it was trained with.
+
+    That is the free hand, or else has to be the `given` one. Raises AssetError for a file that is
+    absent, damaged, of another network or of a hand that is not at hand.
+    """
+    tensors, notes = read_weight_file(path)
+    free = load_hand_model()
+    wanted = str(notes.get("hand_model", free.model_id))
+    model = next((m for m in (free, given) if m is not None and m.model_id == wanted), None)
+    if model is None:
+        raise AssetError(
+            f"{path} was trained with the hand model {wanted!r}: give that one as the hand model"
+        )
+    sizes = notes.get("config")
+    try:
+        network = HamerSmall(model, HamerSmallConfig(**sizes) if isinstance(sizes, dict) else None)
+    except (TypeError, ValueError) as error:
+        raise AssetError(f"{path} is no file of HaMeR small: its sizes are {sizes}") from error
+    if problems := misfits(network.weights(), tensors):
+        raise AssetError(f"{path} is no file of HaMeR small:\n" + "\n".join(problems))
+    network.load_weights(tensors)
+    return network.eval(), model

@@ -89,6 +89,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 BACKENDS: dict[str, str] = {
     "landmarks": "hand_mesh_ros.perception.landmark_fit:LandmarkFit",
     "hamer": "hand_mesh_ros.perception.hamer_network:hamer",
+    "hamer-small": "hand_mesh_ros.perception.hamer_small_network:hamer_small",
     "wilor": "hand_mesh_ros.perception.hamer_network:wilor",
     "sima-mvr": "hand_mesh_ros.perception.sima_network:sima_mvr",
     "sima-svr": "hand_mesh_ros.perception.sima_network:sima_svr",
