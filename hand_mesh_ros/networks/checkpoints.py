@@ -29,6 +29,7 @@ MANO_ID: Final = "mano_right"
 """The hand model that published weights were trained with, as `load_hand_model` names it."""
 
 _NEEDLESS: Final = ("discriminator.", "mano.")  # of training; and read by `hand_model_in`
+_WHERE: Final = WHERE.partition(";")[0] + "."
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,3 @@ def _hand_model(path: Path, found: Checkpoint, given: HandModel | None) -> HandM
             f"another hand with {given.model_id!r}: give the one it was trained with. {_WHERE}"
         )
     return given
-
-
-_WHERE: Final = WHERE.partition(";")[0] + "."

@@ -102,6 +102,7 @@ def _write(
     partial = out.with_name(f".{out.name}.partial")
     try:
         save_file(tensors, partial, metadata={"format": "pt", **metadata})
+        partial.chmod(0o644)  # safetensors writes for its own user only
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
