@@ -23,7 +23,6 @@ from hand_mesh_ros.training.hamer_losses import (
     adversarial_loss,
     discriminator_loss,
     hamer_parts,
-    weighted_sum,
 )
 from hand_mesh_ros.training.hamer_subjects import CropSubject, SmallSubject, Subject
 from hand_mesh_ros.training.mocap import Recorded
@@ -95,8 +94,8 @@ class HamerModule(lightning.LightningModule):
         predicted, parts = self._parts(batch, truth)
         if self.loss_weights.adversarial:
             verdicts = self.judge(predicted.rotations[:, 1:], predicted.betas)
-            parts["adversarial"] = adversarial_loss(verdicts)
-        loss = self._total(parts)
+            parts["adversarial"] = self.loss_weights.adversarial * adversarial_loss(verdicts)
+        loss = torch.stack(list(parts.values())).sum()
         self.manual_backward(loss / accumulate)
         self._stepped(by_network, step)
         if self.loss_weights.adversarial:
@@ -132,7 +131,8 @@ class HamerModule(lightning.LightningModule):
         places = _numbers(torch.where(seen > 0, uv, torch.nan))
         self.val_uv_px.update(_of_samples(_numbers(predicted.joints_2d), places, _CROP))
         size = len(joints)
-        self.log("val_loss", self._total(parts), batch_size=size, sync_dist=True)
+        loss = torch.stack(list(parts.values())).sum()
+        self.log("val_loss", loss, batch_size=size, sync_dist=True)
         self.log("val_mpjpe", self.val_mpjpe, batch_size=size)
         self.log("val_pa_mpjpe", self.val_pa_mpjpe, prog_bar=True, batch_size=size)
         self.log("val_uv_px", self.val_uv_px, batch_size=size)
@@ -157,19 +157,15 @@ class HamerModule(lightning.LightningModule):
         self.untoggle_optimizer(optimiser)
 
     def _parts(self, batch: Batch, truth: HamerTruth) -> tuple[Reconstruction, dict[str, Tensor]]:
+        """The answer and the parts of its loss, each times its weight."""
         predicted, others = self.subject.answer(batch)
-        parts = hamer_parts(predicted, truth, self.settings.reduction)
+        how = self.settings.reduction
+        parts = hamer_parts(predicted, truth, how)
         for name, places in others.items():
-            also = hamer_parts(predicted._replace(joints_2d=places), truth, self.settings.reduction)
+            also = hamer_parts(predicted._replace(joints_2d=places), truth, how)
             parts[name] = also["keypoints_2d"]
-        return predicted, parts
-
-    def _total(self, parts: dict[str, Tensor]) -> Tensor:
-        published = {k: v for k, v in parts.items() if hasattr(self.loss_weights, k)}
-        others = [v for k, v in parts.items() if k not in published]
-        return weighted_sum(published, self.loss_weights) + sum(
-            self.loss_weights.keypoints_2d * value for value in others
-        )
+        weights, usual = vars(self.loss_weights), self.loss_weights.keypoints_2d
+        return predicted, {k: weights.get(k, usual) * value for k, value in parts.items()}
 
     def _judged(self, predicted: Reconstruction, truth: HamerTruth) -> Tensor:
         fake = self.judge(predicted.rotations[:, 1:].detach(), predicted.betas.detach())
