@@ -31,8 +31,6 @@ def model_sigma(
 
     The backend finds the file beside its weights (CHECKPOINT.sigma.json).
     """
-    import numpy as np
-
     from hand_mesh_ros.evaluation.network_sigma import measure_sigma
     from hand_mesh_ros.evaluation.renders_v1 import NAME, RenderedSamples, entries
     from hand_mesh_ros.networks.assets import AssetError
@@ -46,9 +44,9 @@ def model_sigma(
         made, _ = build_backend(backend, hand_model, NetworkOptions(checkpoint, device))
         if not isinstance(made, LearnedFit):
             fail(f"--backend {backend}: its sigmas are not a network's")
-        held_out = entries("validation", ("single",))
-        spread = np.linspace(0, len(held_out) - 1, min(samples, len(held_out))).round().astype(int)
-        chosen = RenderedSamples([held_out[i] for i in spread])
+        half = samples // 2  # one view a hand, and several
+        single, several = (entries("validation", (part,)) for part in ("single", "multi"))
+        chosen = RenderedSamples(single[: samples - half] + several[:half])
         name = f"{NAME} validation, {len(chosen)} images, jitter {jitter}"
         with progress_bar("sigma") as report:
             rule = measure_sigma(made, build_observer(), chosen, jitter, name, report)

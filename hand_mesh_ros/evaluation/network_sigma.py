@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
+from hand_mesh_ros.evaluation.metrics.uncertainty import nees
 from hand_mesh_ros.evaluation.predict import PredictSettings, views_of
 from hand_mesh_ros.evaluation.records import Sample
 from hand_mesh_ros.geometry.cameras import project
-from hand_mesh_ros.geometry.rotations import exp_so3, log_so3
+from hand_mesh_ros.geometry.rotations import exp_so3, invert_rigid, log_so3, transform_points
 from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
 from hand_mesh_ros.perception.ask_network import AskSettings, NetworkAsker, Opinion
+from hand_mesh_ros.perception.estimate import HandViews
+from hand_mesh_ros.perception.learned import CropBatch, HandNetwork, NetworkCard, NetworkHands
 from hand_mesh_ros.perception.learned_fit import LearnedFit
 from hand_mesh_ros.perception.network_sigma import SigmaRule, fit_scale_and_floor
 from hand_mesh_ros.perception.observe import LandmarkObserver
@@ -22,6 +26,9 @@ from hand_mesh_ros.types import View
 Array = NDArray[np.float64]
 
 _BATCH = 16
+_SURE = 20.0  # log-odds of a side that is given
+_ENOUGH = 10  # groups
+_SHARE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +57,70 @@ def measure_sigma(
     """
     ask = NetworkAsker(backend.network, AskSettings(jitter, backend.settings.ask.batch))
     pairs: list[tuple[Opinion, _Truth, Sample]] = []
+    found: list[tuple[View, Sample]] = []
     for begin in range(0, len(samples), _BATCH):
-        views: list[View] = []
-        shown: list[Sample] = []
-        for sample in samples[begin : begin + _BATCH]:
-            for view in views_of(observer, [sample], PredictSettings()):
-                views.append(view)
-                shown.append(sample)
-        left = np.array([sample.side == "left" for sample in shown], dtype=bool)
-        opinions = ask(views, left, np.arange(len(views)))
-        for opinion, sample in zip(opinions, shown, strict=True):
+        some = [
+            (view, sample)
+            for sample in samples[begin : begin + _BATCH]
+            for view in views_of(observer, [sample], PredictSettings())
+        ]
+        left = np.array([sample.side == "left" for _, sample in some], dtype=bool)
+        opinions = ask([view for view, _ in some], left, np.arange(len(some)))
+        for opinion, (_, sample) in zip(opinions, some, strict=True):
             truth = _truth(backend, sample)
             if opinion is not None and truth is not None:
                 pairs.append((opinion, truth, sample))
+        found += some
         progress(min(begin + _BATCH, len(samples)), len(samples), "asking")
-    return _rule(backend, pairs, calibration)
+    rule = replace(_rule(backend, pairs, calibration), inflation=(1.0, 1.0))
+    network = _Calibrated(backend.network, replace(backend.network.card, sigma=rule))
+    settings = replace(backend.settings, ask=AskSettings(jitter, backend.settings.ask.batch))
+    return replace(rule, inflation=_inflation(LearnedFit(network, backend.models, settings), found))
+
+
+class _Calibrated:
+    """A network with another card."""
+
+    def __init__(self, network: HandNetwork, card: NetworkCard) -> None:
+        self.card, self.device, self._network = card, network.device, network
+        self.region = network.region
+
+    def __call__(self, batch: CropBatch) -> NetworkHands:
+        return self._network(batch)
+
+
+def _inflation(
+    backend: LearnedFit, found: Sequence[tuple[View, Sample]]
+) -> tuple[float, float]:
+    """How much wider covariances of hands of one view and of several have to be, at least 1.
+
+    So that four hands of five are within the ellipsoids that should hold them; as for one view
+    where there are no groups of samples.
+    """
+    groups: dict[Hashable, list[tuple[View, Sample]]] = {}
+    for number, (view, sample) in enumerate(found):
+        group = getattr(sample, "group", None)
+        groups.setdefault(("alone", number) if group is None else group, []).append((view, sample))
+    several = [group for group in groups.values() if len(group) > 1]
+    one = _excess(backend, [[pair] for pair in found])
+    return one, _excess(backend, several) if len(several) >= _ENOUGH else one
+
+
+def _excess(backend: LearnedFit, hands: Sequence[Sequence[tuple[View, Sample]]]) -> float:
+    squared = []
+    for seen in hands:
+        sample = seen[0][1]
+        if sample.joints is None or sample.side is None:
+            continue
+        views = tuple(replace(view, index=i) for i, (view, _) in enumerate(seen))
+        votes = _SURE if sample.side == "right" else -_SURE
+        (estimate,) = backend.estimate([HandViews(views, None, votes)])
+        if estimate is not None:
+            there = transform_points(invert_rigid(sample.camera.T_camera_world), sample.joints)
+            squared.append(nees(estimate.joints - there, estimate.covariance))
+    if not squared:
+        return 1.0
+    return max(1.0, float(np.nanquantile(np.stack(squared), _SHARE) / chi2.ppf(_SHARE, 3)))
 
 
 def _rule(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,15 +154,15 @@ def _joined(parts: Sequence[NetworkHands]) -> NetworkHands:
     if len(parts) == 1:
         return parts[0]
     columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(NetworkHands)}
-    return NetworkHands(
-        **{k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()}
-    )
+    whole: dict[str, Any] = {
+        k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()
+    }
+    return NetworkHands(**whole)
 
 
 def _taken(hands: NetworkHands, which: NDArray[np.int_]) -> NetworkHands:
-    return NetworkHands(
-        **{k: None if v is None else v[which] for k, v in vars(hands).items()}
-    )
+    taken: dict[str, Any] = {k: None if v is None else v[which] for k, v in vars(hands).items()}
+    return NetworkHands(**taken)
 
 
 def _opinion(
@@ -171,7 +171,7 @@ def _opinion(
     """The mean of a view's answers (R, ...) and what their spread says by the rule."""
     uv, joints = answers["uv"], answers["joints"]
     assert uv is not None and joints is not None
-    kept = np.isfinite(uv).all((1, 2)) & np.isfinite(joints).all((1, 2))
+    kept = np.asarray(np.isfinite(uv).all((1, 2)) & np.isfinite(joints).all((1, 2)))
     if not kept[0]:
         return None
     answers = {k: None if v is None else v[kept] for k, v in answers.items()}

@@ -146,7 +146,12 @@ class LearnedFit(HandFitter):
         made = self._best(hand, told, person) if told else None
         if made is not None:
             self._contradicted = 0
-            return made
+            wider = self.network.card.sigma.inflation[len(made.view_indices) > 1]
+            return replace(
+                made,
+                covariance=wider * made.covariance,
+                wrist_covariance=wider * made.wrist_covariance,
+            )
         if said:
             self._contradicted += 1
             if self._contradicted == _TOO_MANY:

@@ -41,9 +41,11 @@ class SigmaRule:
 
     ``uv_*`` are of places in the crop in half its side, ``joint_*`` of joints about their common
     place in metres, per axis; ``pose_sigma`` (radians, one sigma of a finger angle) and
-    ``shape_sigma`` (betas) of what it says of the hand model. ``*_usual``: the root mean square of
-    the spread, taken where an answer has none. ``calibration`` names what the rule
-    was measured on; the default is a guess for a network that nobody has measured.
+    ``shape_sigma`` (betas) of what it says of the hand model. ``*_usual``: the spread that is
+    taken where an answer has none. ``inflation``: factors on the covariances of hands fitted to
+    one view and to several, because the errors of an answer's joints are not independent.
+    ``calibration`` names what the rule was measured on; the default is a guess for a network that
+    nobody has measured.
     """
 
     uv_scale: Five = _all(1.5)
@@ -54,6 +56,7 @@ class SigmaRule:
     shape_sigma: float = 1.0
     uv_usual: Five = _all(0.02)
     joint_usual: Five = (0.004, 0.002, 0.003, 0.004, 0.006)
+    inflation: tuple[float, float] = (6.0, 6.0)
     calibration: str = "none"
 
     def uv_sigma(self, spread: Array | None) -> Array:
@@ -102,7 +105,8 @@ def sigma_rule_from(content: Any) -> SigmaRule:
             values[known.name] = str(value)
             continue
         numbers = np.asarray(value, dtype=np.float64)
-        wanted = (_LEVELS,) if known.name.endswith(("scale", "floor", "usual")) else ()
+        five = known.name.endswith(("scale", "floor", "usual"))
+        wanted = (_LEVELS,) if five else (2,) if known.name == "inflation" else ()
         if numbers.shape != wanted or not (np.isfinite(numbers) & (numbers >= 0)).all():
             raise ValueError(f"{known.name} is {value}")
         values[known.name] = tuple(numbers.tolist()) if wanted else float(numbers)
@@ -112,9 +116,10 @@ def sigma_rule_from(content: Any) -> SigmaRule:
 def fit_scale_and_floor(error: Array, spread: Array) -> tuple[Five, Five, Five]:
     """Scales and floors by which ``spread`` (N, 21) becomes one sigma of ``error`` (N, 21, D).
 
-    Also the spreads' root mean square. Maximum likelihood of a zero-mean Gaussian per axis, one
-    pair of numbers a group of joints; rows that are not finite do not count. Raises ValueError
-    with fewer than ten rows of a group.
+    And the usual spreads, means without the largest twentieth. Maximum likelihood for a group of
+    joints, per axis, with a share of the answers plain wrong: those the solver sets aside by what
+    is likely for the others, so that they must not widen it. Rows that are not finite do not
+    count. Raises ValueError with fewer than ten rows of a group.
     """
     scales, floors, usual = [], [], []
     for level in range(_LEVELS):
@@ -122,30 +127,41 @@ def fit_scale_and_floor(error: Array, spread: Array) -> tuple[Five, Five, Five]:
         known = np.isfinite(e).all(-1) & np.isfinite(s)
         if known.sum() < 10:
             raise ValueError(f"only {int(known.sum())} answers to calibrate sigmas with")
-        scale, floor = _most_likely(np.square(e[known]).mean(-1), np.square(s[known]))
+        squared, spread2 = np.square(e[known]).sum(-1), np.square(s[known])
+        scale, floor = _most_likely(squared, spread2, e.shape[-1])
         scales.append(scale)
         floors.append(floor)
-        usual.append(float(np.sqrt(np.square(s[known]).mean())))
+        usual.append(float(s[known][s[known] <= np.quantile(s[known], 0.95)].mean()))
     return tuple(scales), tuple(floors), tuple(usual)  # type: ignore[return-value]
 
 
-def _most_likely(squared: Array, spread2: Array) -> tuple[float, float]:
-    """(scale, floor) of the smallest mean of log(sigma^2) + squared / sigma^2."""
+def _most_likely(squared: Array, spread2: Array, dimensions: int) -> tuple[float, float]:
+    """(scale, floor) for squared errors, of that many axes, of answers of which some are wrong.
+
+    Right ones have sigma^2 = floor^2 + scale^2 spread2, wrong ones a wider Gaussian's; its width
+    and the share of either are found as well.
+    """
     from scipy.optimize import minimize
 
-    # beyond the 99th percentile an answer is wrong, not uncertain; the solver leaves it out
-    kept = squared <= np.quantile(squared, 0.99)
-    squared, spread2 = squared[kept], spread2[kept]
-    mean, mean_spread = max(squared.mean(), _SMALLEST**2), max(spread2.mean(), _SMALLEST**2)
+    middle = max(float(np.median(squared)) / dimensions, _SMALLEST**2)
+    usual = max(float(spread2.mean()), _SMALLEST**2)
 
-    def cost(logs: Array) -> float:
-        floor2, scale2 = np.exp(logs)
-        variance = mean * (floor2 + scale2 * spread2 / mean_spread)
-        return float(np.mean(np.log(variance) + squared / variance))
+    def log_density(variance: Array | float) -> Array:
+        return np.asarray(-0.5 * (dimensions * np.log(variance) + squared / variance))
 
-    found = minimize(cost, np.log([0.5, 0.5]), method="Nelder-Mead", bounds=[(-16, 4)] * 2)
-    floor2, scale2 = np.exp(found.x)
-    return float(np.sqrt(scale2 * mean / mean_spread)), float(np.sqrt(floor2 * mean))
+    def cost(numbers: Array) -> float:
+        floor2, scale2, wider, odds = np.exp(numbers)
+        right = middle * (floor2 + scale2 * spread2 / usual)
+        wrong = middle * (1 + wider)
+        either = np.logaddexp(log_density(right), np.log(odds) + log_density(wrong))
+        return float(np.log1p(odds) - np.mean(either))
+
+    limits = [(-16.0, 4.0), (-16.0, 4.0), (1.0, 8.0), (-8.0, -0.5)]
+    start = np.log([0.5, 0.5, 20.0, 0.05])
+    options = {"maxiter": 2000, "xatol": 1e-3, "fatol": 1e-6}
+    found = minimize(cost, start, method="Nelder-Mead", bounds=limits, options=options)
+    floor2, scale2 = np.exp(found.x[:2])
+    return float(np.sqrt(scale2 * middle / usual)), float(np.sqrt(floor2 * middle))
 
 
 def _by_rule(scale: Five, floor: Five, usual: Five, spread: Array | None) -> Array:
