@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.perception.skin_colours import SkinColours
@@ -24,15 +25,13 @@ from hand_mesh_ros.types import FloatArray
 
 # One standard deviation each, of logarithms: a vertex's detail, light by direction, brightness of
 # a picture, its white balance, noise of a colour.
-_DETAIL, _SHADING, _BRIGHTNESS, _BALANCE, _NOISE = 0.08, 0.35, 0.28, 0.09, 0.18
+_DETAIL, _SHADING, _BRIGHTNESS, _BALANCE, _NOISE = 0.08, 0.38, 0.26, 0.10, 0.18
 # Of the harmonics, relative to the first order's.
-_ORDERS = np.array([1, 1, 1, 0.6, 0.6, 0.3, 0.6, 0.6])
+_ORDERS = np.array([1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5])
 # Mean logarithm of what lit skin shows over its albedo, as cameras expose.
-_EXPOSURE = 0.1
+_EXPOSURE = 0.15
 # Neighbouring colours err together (a shadow, a gloss): so many of them tell as much as one would.
-_TOGETHER = 200.0
-_ROUNDS = 8
-_OUTLIER = 2.5  # sigmas of the noise at which a colour counts half
+_TOGETHER = 90.0
 _SEEN = 0.25  # weight from which on a vertex counts as observed
 _LIGHT = 11  # numbers of a picture's light
 
@@ -60,42 +59,35 @@ class SkinTexture:
 def skin_texture(model: HandModel, pictures: Sequence[SkinColours]) -> SkinTexture:
     """The albedo that explains the colours of one or several pictures of one hand.
 
-    Robust (Cauchy weights): a shadow, a ring or a missed occluder is an outlier, not skin. With no
-    picture, or nothing seen in any, it is the prior's mean.
+    Least squares: what is not skin must have no weight. With no picture, or nothing seen in any,
+    it is the prior's mean.
     """
     prior = albedo_prior(model)
     seen = [_Picture.of(picture, prior) for picture in pictures]
     first = len(prior.sigma)
     places = [np.r_[:first, k : k + _LIGHT] for k in first + _LIGHT * np.arange(len(seen))]
-    blocks = [np.diag(prior.sigma**-2.0), *[_LIGHT_PRECISION] * len(seen)]
-    precision = _block_diagonal(blocks)
-    matrix, solution = precision, np.zeros(len(precision))
-    weights, errors = [s.weight for s in seen], [s.target for s in seen]
-    for _ in range(_ROUNDS if seen else 0):
-        matrix, vector = precision.copy(), np.zeros(len(precision))
-        for s, place, weight in zip(seen, places, weights, strict=True):
-            block, column = s.equations(weight / (_TOGETHER * _NOISE**2), prior)
-            matrix[np.ix_(place, place)] += block
-            vector[place] += column
-        solution = np.linalg.solve(matrix, vector)
-        errors = [s.target - s.explained(solution[p], prior) for s, p in zip(seen, places)]
-        weights = [
-            s.weight / (1 + (np.abs(e).max(1) / (_OUTLIER * _NOISE)) ** 2)
-            for s, e in zip(seen, errors, strict=True)
-        ]
+    matrix = block_diag(np.diag(prior.sigma**-2.0), *[_LIGHT_PRECISION] * len(seen))
+    vector = np.zeros(len(matrix))
+    for picture, place in zip(seen, places, strict=True):
+        block, column = picture.equations(prior)
+        matrix[np.ix_(place, place)] += block
+        vector[place] += column
+    covariance = np.linalg.inv(matrix)
+    solution = covariance @ vector
     count = model.num_vertices
     total, pull, most = np.zeros(count), np.zeros((count, 3)), np.zeros(count)
-    for s, weight, error in zip(seen, weights, errors, strict=True):
-        total[s.vertices] += weight
-        pull[s.vertices] += weight[:, None] * error
-        most[s.vertices] = np.maximum(most[s.vertices], weight)
+    for picture, place in zip(seen, places, strict=True):
+        vertices, weight = picture.vertices, picture.weight
+        error = picture.target - picture.explained(solution[place], prior)
+        total[vertices] += weight
+        pull[vertices] += weight[:, None] * error
+        most[vertices] = np.maximum(most[vertices], weight)
     information = _DETAIL**-2 + total / _NOISE**2
     detail = pull / (_NOISE**2 * information)[:, None]
-    spread = prior.variance(np.linalg.inv(matrix)[:first, :first])
-    light = [s.light(solution[p][first:]) for s, p in zip(seen, places, strict=True)]
+    light = [s.light(solution[place][first:]) for s, place in zip(seen, places, strict=True)]
     return SkinTexture(
         albedo=np.clip(np.exp(prior.at(solution[:first]) + detail), 0.003, 0.95),
-        sigma=np.sqrt(spread + 1 / information),
+        sigma=np.sqrt(prior.variance(covariance[:first, :first]) + 1 / information),
         observed=most >= _SEEN,
         light=np.reshape(light, (-1, _LIGHT)),
     )
@@ -132,9 +124,9 @@ class _Picture:
         basis = np.hstack([prior.even[seen], shading - middle, prior.pigment[seen]])
         return cls(seen, weight, np.log(colours) - prior.mean[seen] - _EXPOSURE, basis, middle)
 
-    def equations(self, weight: FloatArray, prior: AlbedoPrior) -> tuple[FloatArray, FloatArray]:
-        """Normal equations of the albedo's unknowns and this light's, by weights (N,)."""
-        scaled = self.basis * weight[:, None]
+    def equations(self, prior: AlbedoPrior) -> tuple[FloatArray, FloatArray]:
+        """Normal equations of the albedo's unknowns and this light's."""
+        scaled = self.basis * (self.weight / (_TOGETHER * _NOISE**2))[:, None]
         gram, right = scaled.T @ self.basis, scaled.T @ self.target
         size = len(prior.sigma) + _LIGHT
         matrix, vector = np.zeros((size, size)), np.zeros(size)
@@ -164,12 +156,6 @@ class _Picture:
         rows = np.r_[prior.of_colour(colour), light + colour, light + 3 : light + _LIGHT]
         # the even light of a colour has the prior's first column, which is one, too
         return rows, np.r_[even + 8 + colour, :even, 0, even : even + 8]
-
-
-def _block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
-    from scipy.linalg import block_diag
-
-    return np.asarray(block_diag(*blocks))
 
 
 def _light_precision() -> FloatArray:
