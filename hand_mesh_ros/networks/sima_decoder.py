@@ -12,6 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from hand_mesh_ros.hand.carry import carrying
 from hand_mesh_ros.hand.layout import MANO_TO_OPENPOSE
@@ -19,6 +20,7 @@ from hand_mesh_ros.hand.mesh_hierarchy import MeshHierarchy, MeshLevel
 from hand_mesh_ros.hand.model import HandModel
 
 _CARRIERS: Final = 10
+_UNIT: Final = 0.03
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class DecoderSettings:
     fewer than the mesh has levels, the head is at the last one that there is a number for, and what
     it says is carried up by barycentric weights. lifting: "uniform" begins with 0.01 everywhere, as
     published; "near" with what is near a vertex in the hand at rest. template: the head tells what
-    is to be added to the model's mean shape (False, as published: the vertices themselves).
+    is to be added to the model's mean shape, in units of three centimetres (False, as published: the
+    vertices themselves, metres), and its activation is a smooth one: narrow layers of ReLU, whose
+    answers begin metres off, are dead after some steps.
     """
 
     channels: tuple[int, ...] = (256, 256, 128, 64, 32)
@@ -115,14 +119,17 @@ class SpiralDecoder(nn.Module):
         self.carry = Carry(model, last) if settings.carry == "fitted" else None
         template = torch.tensor(np.array(model.v_template), dtype=torch.float32)
         self.register_buffer("template", template * float(settings.template), persistent=False)
+        self.smooth = settings.template
+        self.unit = _UNIT if settings.template else 1.0
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The vertices, and the features of every level after its convolution, coarse to fine."""
         features = []
         for up, conv in zip(self.ups, self.convs, strict=False):
-            x = torch.relu(conv(up(x)))
+            x = conv(up(x))
+            x = gelu(x) if self.smooth else torch.relu(x)
             features.append(x)
-        offsets = self.head(x)
+        offsets = self.unit * self.head(x)
         if self.carry is not None:
             return self.carry(offsets) + self.template, features
         for up in self.ups[len(self.convs) :]:
