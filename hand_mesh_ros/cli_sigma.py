@@ -13,7 +13,9 @@ EPILOG = "Example: hand-mesh model sigma hamer.ckpt --jitter 4"
 
 
 def model_sigma(
-    checkpoint: Annotated[Path, typer.Argument(help="File of the weights.")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="File of the weights; default: those that come along.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="The backend they are for.")] = "hamer",
     samples: Annotated[int, typer.Option(help="Held-out renders to ask about.", min=20)] = 200,
     jitter: Annotated[
@@ -39,7 +41,9 @@ def model_sigma(
     from hand_mesh_ros.perception.learned_fit import LearnedFit
     from hand_mesh_ros.perception.network_sigma import sigma_file
 
-    path = out or sigma_file(checkpoint.expanduser())
+    path = out or (sigma_file(checkpoint.expanduser()) if checkpoint is not None else None)
+    if path is None:
+        fail("name the checkpoint, or with --out the file to write for the weights that come along")
     try:
         made, _ = build_backend(backend, hand_model, NetworkOptions(checkpoint, device))
         if not isinstance(made, LearnedFit):

@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 _BATCH = 16
 _SURE = 20.0  # log-odds of a side that is given
 _ENOUGH = 10  # groups
-_SHARE = 0.8
+_SHARE = 0.68
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def measure_sigma(
             for view in views_of(observer, [sample], PredictSettings())
         ]
         left = np.array([sample.side == "left" for _, sample in some], dtype=bool)
-        opinions = ask([view for view, _ in some], left, np.arange(len(some)))
+        opinions = ask([view for view, _ in some], left, _groups(some))
         for opinion, (_, sample) in zip(opinions, some, strict=True):
             truth = _truth(backend, sample)
             if opinion is not None and truth is not None:
@@ -76,6 +76,13 @@ def measure_sigma(
     network = _Calibrated(backend.network, replace(backend.network.card, sigma=rule))
     settings = replace(backend.settings, ask=AskSettings(jitter, backend.settings.ask.batch))
     return replace(rule, inflation=_inflation(LearnedFit(network, backend.models, settings), found))
+
+
+def _groups(seen: Sequence[tuple[View, Sample]]) -> NDArray[np.int_]:
+    """A number (N,) for each group of samples, which show one hand; others are alone."""
+    numbers: dict[Hashable, int] = {}
+    keys = [(sample.group or ("alone", i)) for i, (_, sample) in enumerate(seen)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 class _Calibrated:
@@ -94,13 +101,12 @@ def _inflation(
 ) -> tuple[float, float]:
     """How much wider covariances of hands of one view and of several have to be, at least 1.
 
-    So that four hands of five are within the ellipsoids that should hold them; as for one view
+    So that two joints of three are within the ellipsoids that should hold them; as for one view
     where there are no groups of samples.
     """
-    groups: dict[Hashable, list[tuple[View, Sample]]] = {}
-    for number, (view, sample) in enumerate(found):
-        group = getattr(sample, "group", None)
-        groups.setdefault(("alone", number) if group is None else group, []).append((view, sample))
+    groups: dict[int, list[tuple[View, Sample]]] = {}
+    for number, pair in zip(_groups(found).tolist(), found, strict=True):
+        groups.setdefault(number, []).append(pair)
     several = [group for group in groups.values() if len(group) > 1]
     one = _excess(backend, [[pair] for pair in found])
     return one, _excess(backend, several) if len(several) >= _ENOUGH else one

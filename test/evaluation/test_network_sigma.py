@@ -75,7 +75,7 @@ def test_the_rule_is_that_of_the_errors() -> None:
     )
     sample: Any = SimpleNamespace(
         name="one", image=np.zeros((64, 64, 3), np.uint8), camera=CAMERA, side="right",
-        joints=JOINTS, uv=UV, box=np.array([*UV.min(0), *UV.max(0)]), mano=mano,
+        joints=JOINTS, uv=UV, box=np.array([*UV.min(0), *UV.max(0)]), mano=mano, group=None,
     )  # fmt: skip
     told: list[int] = []
     seer: Any = Seer()
