@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hand_mesh_ros.networks.fused_mano import fused_mano
+from hand_mesh_ros.networks.fused_mano import FusedMano
 from hand_mesh_ros.networks.hamer import Hamer
 from hand_mesh_ros.networks.mano_decoder import RawMano
 from hand_mesh_ros.networks.mano_head import rotations_from_6d
@@ -73,7 +73,7 @@ class _Exported(nn.Module):
     def __init__(self, network: Hamer | Wilor, with_hand_model: bool) -> None:
         super().__init__()
         self.network = copy.copy(network)
-        self.network._modules = {**network._modules, "mano": fused_mano(network.mano)}
+        self.network._modules = {**network._modules, "mano": FusedMano(network.mano)}
         self.with_hand_model = with_hand_model
         self.names = Reconstruction._fields if with_hand_model else OUTPUTS
 

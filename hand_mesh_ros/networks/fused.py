@@ -14,7 +14,7 @@ from hand_mesh_ros.hand.layout import NUM_BETAS, NUM_JOINTS
 from hand_mesh_ros.networks.fused_decoder import FusedDecoder
 from hand_mesh_ros.networks.fused_graph import Graphs, ahead
 from hand_mesh_ros.networks.fused_linear import Precision, fastest, has_int8
-from hand_mesh_ros.networks.fused_mano import fused_mano
+from hand_mesh_ros.networks.fused_mano import FusedMano
 from hand_mesh_ros.networks.fused_refine import FusedRefineNet
 from hand_mesh_ros.networks.fused_vit import FusedViT
 from hand_mesh_ros.networks.hamer import Hamer
@@ -125,7 +125,7 @@ class _Hamer:
     def __init__(self, network: Hamer, precision: Precision) -> None:
         self.image = network.config.backbone.image
         self.crop = (self.image[0], self.image[0])
-        self.mano = fused_mano(network.mano)
+        self.mano = FusedMano(network.mano)
         self.tokens = FusedViT(network.backbone, precision)
         self.head = FusedDecoder(network.mano_head)
 
@@ -144,7 +144,7 @@ class _Wilor:
         self.image = network.config.backbone.image
         self.crop = (self.image[0], self.image[0])
         self.grid = network.config.backbone.grid
-        self.mano = fused_mano(network.mano)
+        self.mano = FusedMano(network.mano)
         self.tokens = FusedViT(backbone, precision, backbone.questions())
         readouts = (backbone.decpose, backbone.decshape, backbone.deccam)
         self.readouts = [copy.deepcopy(readout) for readout in readouts]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hand_mesh_ros.geometry.crop_camera import crop_translation, project_to_crop
-from hand_mesh_ros.networks.checkpoint_mano import CheckpointMano
 from hand_mesh_ros.networks.mano_decoder import RawMano
 from hand_mesh_ros.networks.mano_head import rotations_from_6d
-from hand_mesh_ros.networks.mano_layer import ManoLayer
+from hand_mesh_ros.networks.mano_layer import PosedHands
 
 
 class Reconstruction(NamedTuple):
@@ -29,7 +29,7 @@ class Reconstruction(NamedTuple):
     joints_2d: Tensor  # (B, 21, 2) in the crop, -0.5..0.5 from edge to edge
 
 
-def reconstruct(raw: RawMano, layer: CheckpointMano | ManoLayer) -> Reconstruction:
+def reconstruct(raw: RawMano, layer: Callable[[Tensor, Tensor], PosedHands]) -> Reconstruction:
     """The hands that a network's `raw` numbers are, of `layer`'s hand model."""
     # In full precision: half has three digits, and a tenth of a millimetre is the fourth.
     with torch.autocast(raw.cam.device.type, enabled=False):
