@@ -34,21 +34,23 @@ class AmvurSettings:
     features: the landmark network's evidence, or a backbone by name whose vector and three maps
     are taken. vertices: tokens of the mesh. hidden and outputs: widths within and after each
     stage. cross, depth, heads, ffn, dropout: see `amvur_transformer`. pixel_aligned: tokens see
-    the maps where their points are. map_width: what each map is narrowed to. prior: residuals are
+    the maps where their points are. maps: which of the evidence's they see. map_width: what each
+    map is narrowed to. prior: residuals are
     added to the prior's mean (False: to a relaxed hand). covariance, rank: see `amvur_covariance`.
     uv: places in the crop are corrections of the landmark network's, or projected joints.
     """
 
     features: Literal["evidence", "hrnet_w64", "hrnet_w32", "hrnet_w18"] = "evidence"
-    vertices: int = 98
+    vertices: int = 48
     hidden: tuple[int, ...] = (64, 32)
     outputs: tuple[int, ...] = (48, 32)
     depth: int = 1
-    heads: int = 4
+    heads: int = 2
     ffn: int = 2
     dropout: float = 0.0
     cross: Cross = "two_way"
     pixel_aligned: bool = True
+    maps: tuple[Literal["fine", "middle", "coarse"], ...] = ("middle", "coarse")
     map_width: int = 24
     prior: bool = True
     prior_hidden: int = 384
@@ -116,7 +118,8 @@ class AmvurNetwork(nn.Module):
         mixture = torch.tensor(subset.weights, dtype=torch.float32)
         self.register_buffer("mixture", mixture, persistent=False)
         self.backbone: nn.Module | None = None
-        vector, channels, cues = COARSE[1], (FINE[1], MIDDLE[1], COARSE[1]), True
+        sizes = {"fine": FINE[1], "middle": MIDDLE[1], "coarse": COARSE[1]}
+        vector, channels, cues = COARSE[1], tuple(sizes[name] for name in settings.maps), True
         if settings.features != "evidence":
             from hand_mesh_ros.networks.backbones import create_backbone
 

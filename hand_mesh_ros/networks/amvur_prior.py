@@ -9,6 +9,7 @@ told in, so that the network has no orientation to learn.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -152,11 +153,15 @@ class PriorNet(nn.Module):
         return torch.cat([vector, *parts, frame[..., :2].flatten(1)], dim=1)
 
 
-def evidence_cues(
-    fine: Tensor, middle: Tensor, coarse: Tensor, landmarks: Tensor, world: Tensor, focal: Tensor
-) -> Cues:
-    """Of `networks.evidence`'s maps and answers, as tensors."""
-    return Cues(coarse.mean((1, 2)), (fine, middle, coarse), focal, landmarks, world)
+def evidence_cues(evidence: Mapping[str, Tensor], focal: Tensor, maps: Sequence[str]) -> Cues:
+    """Of `networks.evidence`'s maps and answers by name, as tensors; `maps` are those to look at."""
+    return Cues(
+        vector=evidence["coarse"].mean((1, 2)),
+        maps=tuple(evidence[name] for name in maps),
+        focal=focal,
+        landmarks=evidence["landmarks"],
+        world=evidence["world"],
+    )
 
 
 def place(points: Tensor, camera: Tensor, focal: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,7 +63,7 @@ def expected_place_nll(
 ) -> Tensor:
     """Mean of -E ln N(seen; place(X), sigma^2) over X ~ N(mean, covariance), per axis.
 
-    error (N, P, 2): of the mean's places; sigma (P,) of what is seen; jacobian (N, P, 2, 3) of
+    error (N, P, 2): of the mean's places; sigma (N, P) of what is seen; jacobian (N, P, 2, 3) of
     `place`; covariance (N, P, 3, 3). The bound's data term: a posterior that is unsure of what
     would be seen pays for it, one that is unsure along the ray does not.
     """
@@ -74,7 +73,7 @@ def expected_place_nll(
 
 def robust(error: Tensor, sigma: Tensor, cutoff: float = 3.0) -> Tensor:
     """`error` (N, P, 2) shortened so that its square grows but linearly past `cutoff` sigmas."""
-    size = error.norm(dim=-1, keepdim=True) / sigma[:, None]
+    size = error.norm(dim=-1, keepdim=True) / sigma[..., None]
     square = torch.where(size < cutoff, size.square(), 2 * cutoff * size - cutoff**2)
     return error * (square.clamp(min=1e-12) / size.square().clamp(min=1e-12)).sqrt()
 
@@ -135,14 +134,16 @@ def in_cm(covariance: JointCovariance) -> JointCovariance:
     return JointCovariance(100 * covariance.factor, 1e4 * covariance.blocks)
 
 
-def landmark_sigma() -> np.ndarray:
-    """One sigma (21,) of the landmark network's places in half-widths of the crop.
+def landmark_sigma(presence: Tensor) -> Tensor:
+    """One sigma (N, 21) of the landmark network's places in half-widths of the crop.
 
-    About 3 % of a hand's size in the mean (`hand.landmarks` has the share of each).
+    Of joints that are seen it is 0.06 in the mean, measured on renders; `hand.landmarks` has the
+    share of each. `presence` (N,): the network's own belief that there is a hand.
     """
     from hand_mesh_ros.hand.landmarks import load_landmark_model
 
-    return np.asarray(0.03 * load_landmark_model().noise)
+    noise = torch.tensor(load_landmark_model().noise).to(presence)
+    return 0.06 * noise / presence[:, None].clamp(min=0.2)
 
 
 LOG_METRE_IN_CM = math.log(100.0)

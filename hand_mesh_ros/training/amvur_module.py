@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -29,7 +30,7 @@ from hand_mesh_ros.training.recipes import Recipe
 from hand_mesh_ros.training.settings import RecipeError, settings_from
 
 Batch = dict[str, Tensor]
-_PRIOR_VERTICES = 16  # of which the prior's covariance is told in training
+_PRIOR_VERTICES = 8  # of which the prior's covariance is told in training
 _WITHIN = (2.366, 3.506, 7.815)  # chi-squared with three degrees of freedom at `LEVELS`
 
 
@@ -40,9 +41,9 @@ class AmvurModule(lightning.LightningModule):
     `val_nees` (of three, so 1 is right) and `val_coverage_68`, before any calibration.
     """
 
-    store_fields = (
-        "fine", "middle", "coarse", "landmarks", "world", "joints", "uv", "rotations", "betas",
-        "visibility", "K", "crop_matrix",
+    store_fields: tuple[str, ...] = (
+        "coarse", "landmarks", "world", "joints", "uv", "rotations", "betas", "visibility",
+        "presence", "K", "crop_matrix",
     )  # fmt: skip
     store_views: Views = "one"
 
@@ -63,8 +64,7 @@ class AmvurModule(lightning.LightningModule):
                 self.published = PublishedObjective(self.network)
                 # a part of what is kept: without it nobody could draw the samples
                 self.network.add_module("published", self.published)
-        sigma = torch.tensor(landmark_sigma(), dtype=torch.float32)
-        self.register_buffer("sigma", sigma, persistent=False)
+        self.store_fields = tuple(dict.fromkeys((*settings.maps, *self.store_fields)))
         self.val_mpjpe, self.val_pa_mpjpe = MeanMetric(), MeanMetric()
         self.val_prior_pa_mpjpe, self.val_nees = MeanMetric(), MeanMetric()
         self.val_coverage_68 = MeanMetric()
@@ -78,17 +78,17 @@ class AmvurModule(lightning.LightningModule):
 
     def losses(self, batch: Batch, ramp: float = 1.0) -> dict[str, Tensor]:
         """Weighted parts of the objective."""
-        cues = cues_of(batch)
+        cues = cues_of(batch, self.network.settings.maps)
         hands = self.network(cues, 21 + _PRIOR_VERTICES)
         if self.published is not None:
             return self.published(self.network, hands, cues, batch)  # type: ignore[no-any-return]
         if self.weights.objective == "weak":
-            seen = batch["landmarks"][..., :2]
-            return weak(self.network, hands, cues, seen, self.sigma, self.weights, ramp)
+            seen, sigma = batch["landmarks"][..., :2], landmark_sigma(batch["presence"])
+            return weak(self.network, hands, cues, seen, sigma, self.weights, ramp)
         return supervised(self.network, hands, cues, batch, self.weights, ramp)
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        hands = self.network(cues_of(batch))
+        hands = self.network(cues_of(batch, self.network.settings.maps))
         true = _metres(batch["joints"])
         predicted, prior = _metres(hands.joints), _metres(hands.base.points[:, :21])
         covariance = _metres(self.covariance(hands))
@@ -123,13 +123,11 @@ class AmvurModule(lightning.LightningModule):
         return float(np.clip(done / warm - 1, 0, 1)) if warm else 1.0
 
 
-def cues_of(batch: Batch) -> Cues:
+def cues_of(batch: Batch, maps: Sequence[str]) -> Cues:
     """Of a batch of a store's views."""
     area = torch.linalg.det(batch["K"][..., :2, :2]).abs()
     side = CROP * torch.linalg.det(batch["crop_matrix"][..., :2]).abs().sqrt()
-    focal = (area.sqrt() / (side / 2)).float()
-    names = ("fine", "middle", "coarse", "landmarks", "world")
-    return evidence_cues(*(batch[name] for name in names), focal=focal)
+    return evidence_cues(batch, (area.sqrt() / (side / 2)).float(), maps)
 
 
 def _metres(points: Tensor) -> np.ndarray:

@@ -95,7 +95,7 @@ def weak(
     network: AmvurNetwork, hands: AmvurHands, cues: Cues, seen: Tensor, sigma: Tensor,
     weights: AmvurWeights, ramp: float,
 ) -> Parts:  # fmt: skip
-    """By 2D landmarks `seen` (N, 21, 2), with one sigma (21,), and the crop's focal length alone.
+    """By 2D landmarks `seen` (N, 21, 2), one `sigma` (N, 21) of them, and the crop's focal length alone.
 
     The variational bound: how well what is seen is explained by hands drawn from either branch,
     and how far these are from what is known of any hand. Landmarks are where the landmark network
