@@ -157,6 +157,26 @@ def bench_data_command(
     add_figures(out / "data.json", figures)
 
 
+@bench_app.command("texture", epilog="Example: hand-mesh bench texture")
+def bench_texture_command(
+    out: Annotated[Path, typer.Option(help="Folder for amvur.json.")] = Path("out/bench"),
+) -> None:
+    """Skin's albedo with and without the mask of what covers the hand, on renders-v1's test part.
+
+    Needs the store of that part: `hand-mesh data instants test`, a minute or two, makes it.
+    """
+    from hand_mesh_ros.evaluation.bench_texture import texture_figures
+    from hand_mesh_ros.training.instants import StoreError
+
+    try:
+        with progress_bar("bench texture") as report:
+            figures = texture_figures(progress=report)
+    except StoreError as error:
+        fail(error)
+    print_report({"source": "bench texture", **figures})
+    add_figures(out / "amvur.json", figures)
+
+
 @bench_app.command("soak", epilog="Example: hand-mesh bench soak --sets 20000")
 def bench_soak_command(
     sets: Annotated[int, typer.Option(help="Frame sets to show, about 15 a second.", min=300)] = (
