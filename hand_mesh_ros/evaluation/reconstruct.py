@@ -14,7 +14,9 @@ import numpy as np
 from hand_mesh_ros.data.recordings import Recording
 from hand_mesh_ros.evaluation.pictures import Instant, pick, result_sheet
 from hand_mesh_ros.evaluation.run_report import Observed, RunStep, run_report, spread_of
+from hand_mesh_ros.evaluation.texture_files import write_texture
 from hand_mesh_ros.hand.model import HandModel
+from hand_mesh_ros.perception.hand_texture import HandTextures
 from hand_mesh_ros.perception.pipeline import HandPipeline
 from hand_mesh_ros.perception.surface import with_meshes
 from hand_mesh_ros.render.overlay import draw_hands
@@ -33,14 +35,19 @@ def reconstruct(
     out: Path,
     video: bool,
     progress: Progress,
+    texture: bool = False,
 ) -> dict[str, Any]:
-    """Process every frame set; returns the report that is also in ``out/report.json``."""
+    """Process every frame set; returns the report that is also in ``out/report.json``.
+
+    ``texture``: every track's skin is written too, see `texture_files`.
+    """
     out.mkdir(parents=True, exist_ok=True)
     faces = {side: model.faces for side, model in models.items()}
     steps: list[RunStep] = []
     kept: dict[int, Instant] = {}
     # Instants for the sheet are chosen in the end; until then a thin choice over time is kept.
     stride = max(1, len(recording) // 40)
+    textures = HandTextures(models) if texture else None
     film: Any = None
     seconds = []
     with (out / "hands.jsonl").open("w") as lines:
@@ -50,6 +57,8 @@ def reconstruct(
             seconds.append(time.perf_counter() - begin)
             lines.write(json.dumps(as_json(hands)) + "\n")
             steps.append(RunStep(_light(hands), _observed(hands)))
+            if textures is not None and index % stride == 0:
+                textures.add(hands)
             if video or index % stride == 0:
                 hands = with_meshes(hands, models)
                 drawn = {
@@ -67,6 +76,11 @@ def reconstruct(
     cameras = {camera.name: camera for camera in recording.cameras}
     report = {"source": recording.name, **run_report(steps, cameras)}
     report["processing_ms"] = spread_of(1e3 * np.array(seconds))
+    if textures is not None:
+        report["textures"] = [
+            write_texture(out, textures.textured(track), models)[0].name
+            for track in textures.track_ids
+        ]
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     indices = sorted(kept)
     chosen = [kept[indices[i]] for i in pick([len(kept[k].hands.hands) for k in indices], _ROWS)]

@@ -125,11 +125,9 @@ class HandTextures:
                 track.pictures = most_telling([*track.pictures, colours], self._keep)
             track.texture = None
 
-    def textured(self, track_id: int) -> Textured | None:
-        """The texture of a track as far as it is known; None before the first picture of it."""
-        track = self._tracks.get(track_id)
-        if track is None:
-            return None
+    def textured(self, track_id: int) -> Textured:
+        """The texture of one of `track_ids`, as far as it is known; KeyError for another."""
+        track = self._tracks[track_id]
         if track.texture is None:
             track.texture = skin_texture(self._models[track.side], track.pictures)
         return Textured(

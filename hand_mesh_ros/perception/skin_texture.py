@@ -49,6 +49,11 @@ class SkinTexture:
     observed: NDArray[np.bool_]
     light: FloatArray
 
+    @property
+    def srgb(self) -> NDArray[np.uint8]:
+        """The albedo as colours (V, 3) of a screen, by the power law that `to_linear` undoes."""
+        return np.asarray(np.rint(255 * self.albedo ** (1 / 2.2)), dtype=np.uint8)
+
     def lit(self, picture: int, normals: FloatArray) -> FloatArray:
         """Linear radiance (V, 3) of all vertices in a picture's light, by their normals (V, 3)."""
         light = self.light[picture]
