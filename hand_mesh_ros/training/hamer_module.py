@@ -105,8 +105,9 @@ class HamerModule(lightning.LightningModule):
             self._stepped(by_judge, step)
             self.log("train_judge", judged.detach())
         if step:
-            for schedule in self.lr_schedulers():  # type: ignore[union-attr]
-                schedule.step()  # type: ignore[call-arg]
+            schedules: Any = self.lr_schedulers()
+            for schedule in schedules if self.loss_weights.adversarial else schedules[:1]:
+                schedule.step()
         self.log("train_loss", loss.detach(), prog_bar=True)
         self.log_dict({f"train_{name}": value.detach() for name, value in parts.items()})
 
