@@ -11,6 +11,7 @@ from hand_mesh_ros import (
     cli_calibrate,
     cli_evaluate,
     cli_fused,
+    cli_hamuco,
     cli_networks,
     cli_sigma,
     cli_time,
@@ -36,6 +37,7 @@ app.command("train", epilog=cli_train.EPILOG)(cli_train.train)
 model_app.command("sigma", epilog=cli_sigma.EPILOG)(cli_sigma.model_sigma)
 model_app.command("convert", epilog=cli_networks.CONVERT_EPILOG)(cli_networks.convert)
 model_app.command("export", epilog=cli_fused.EXPORT_EPILOG)(cli_fused.export)
+bench_app.command("hamuco", epilog=cli_hamuco.BENCH_EPILOG)(cli_hamuco.bench_hamuco)
 bench_app.command("hamer", epilog=cli_fused.BENCH_EPILOG)(cli_fused.bench_hamer)
 bench_app.command("parity", epilog=cli_networks.PARITY_EPILOG)(cli_networks.bench_parity)
 data_app.command("shards", epilog=cli_train.SHARDS_EPILOG)(cli_train.shards)
@@ -136,6 +138,9 @@ def reconstruct(
         Path | None, typer.Option(help="The person's hand shape, of calibrate-shape.")
     ] = None,
     video: Annotated[bool, typer.Option(help="Write overlay.mp4 with the mesh drawn.")] = True,
+    texture: Annotated[
+        bool, typer.Option("--texture", help="Write the skin of every hand: .glb and .obj.")
+    ] = False,
     each: Annotated[
         bool, typer.Option("--each", help="SOURCE is a folder of recordings: do what is not done.")
     ] = False,
@@ -154,6 +159,8 @@ def reconstruct(
         from hand_mesh_ros.cli_reconstruct import reconstruct_each
         from hand_mesh_ros.evaluation.reconstruct_many import ManySettings
 
+        if texture:
+            fail("--texture is for one recording: leave --each out")
         files = (hand_model, shape, calibration, checkpoint)
         model, person, intrinsics, weights = (f and f.resolve() for f in files)
         settings = ManySettings(
@@ -178,11 +185,13 @@ def reconstruct(
             shape=shape,
         )
         with progress_bar("reconstruct") as report_progress:
-            report = run(recording, pipeline, models, out, video, report_progress)
+            report = run(recording, pipeline, models, out, video, report_progress, texture)
     except (BadRecording, AssetError, FileNotFoundError, ValueError) as error:
         fail(error)
     print_report(report)
-    typer.echo(f"wrote {out}/hands.jsonl, {out}/sheet.png, {out}/report.json")
+    more = [f"{out}/{name}" for name in report.get("textures", ())]
+    wrote = [f"{out}/{name}" for name in ("hands.jsonl", "sheet.png", "report.json")]
+    typer.echo(f"wrote {', '.join([*wrote, *more])}")
 
 
 @app.command(

@@ -70,7 +70,7 @@ def instants_command(
         Path | None, typer.Option(help="Folder; default: where the recipes look for that name.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="renders, renders-v1, or 'module:function' of your own.")
+        str | None, typer.Option(help="renders, renders-v1, dataset or 'module:function'.")
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", help="KEY=VALUE for the source, as YAML.")
@@ -111,3 +111,39 @@ def instants_command(
     except (AssetError, StoreError, ValueError, IndexError, OSError) as error:
         fail(error)
     typer.echo(f"wrote {store.folder}: {len(store)} instants in {store.views} views")
+
+
+@data_app.command(
+    "labels",
+    epilog="Example: hand-mesh data labels train --network out/train/hamuco-renders/"
+    "weights.safetensors; then hand-mesh train hamuco-renders once more",
+)
+def labels_command(
+    name: Annotated[str, typer.Argument(help="The store: its name, or its folder.")],
+    network: Annotated[
+        Path | None,
+        typer.Option(help="A trained HaMuCo: labels of the next round, by what it says."),
+    ] = None,
+) -> None:
+    """Make a store's labels without truth: one hand fitted to all views of each instant.
+
+    The first round, which training makes itself where it is missing, fits the landmark network's
+    answers. Each further round replaces the labels by those that a trained network leads to.
+    """
+    from hand_mesh_ros.hand.model import load_hand_model
+    from hand_mesh_ros.networks.assets import AssetError
+    from hand_mesh_ros.perception.hamuco_network import open_hamuco
+    from hand_mesh_ros.training.instant_sources import folder_of
+    from hand_mesh_ros.training.instants import StoreError
+    from hand_mesh_ros.training.pseudo_labels import ensure_labels, refreshed
+
+    folder = Path(name) if "/" in name else folder_of(name)
+    try:
+        with progress_bar(name) as report:
+            if network is None:
+                made = ensure_labels(folder, report)
+            else:
+                made = refreshed(folder, open_hamuco(network, load_hand_model()), report)
+    except (AssetError, StoreError, OSError) as error:
+        fail(error)
+    typer.echo(f"{folder}: labels of {made} parts are new")

@@ -27,6 +27,7 @@ from hand_mesh_ros.networks.hamuco_single import (
 from hand_mesh_ros.networks.mano_head import rotations_from_6d
 from hand_mesh_ros.networks.mano_points import HandPoints, ManoPoints
 from hand_mesh_ros.networks.view_fusion import relative_rotations
+from hand_mesh_ros.networks.view_rays import meeting_points
 
 EVIDENCE = ("middle", "coarse", "landmarks", "world", "presence", "right")
 PICTURES = ("image",)
@@ -67,6 +68,9 @@ class Hamuco(nn.Module):
     ) -> None:
         super().__init__()
         small = features == "evidence"
+        # what the file of its weights says of it, for whoever opens that
+        self.notes = {"hamuco": {"features": features, "cross": dict(cross or {}),
+                                 "hidden": hidden, "layers": layers}}  # fmt: skip
         self.inputs = EVIDENCE if small else PICTURES
         self.single: EvidenceSingleView | ResNetSingleView = (
             EvidenceSingleView(hidden, layers) if small else ResNetSingleView(features, weights)
@@ -82,13 +86,16 @@ class Hamuco(nn.Module):
         axes: Tensor | None = None,
         field: Tensor | None = None,
         see: Tensor | None = None,
+        centres: Tensor | None = None,
     ) -> tuple[ViewHands, ViewHands]:
         """What each view says alone, and what it says knowing the others.
 
         inputs: the fields `self.inputs` (B, V, ...), pictures as (B, V, 3, 256, 256) in 0..1.
         mask (B, V): the views that are there; what is said of others has no meaning. axes
         (B, V, 3, 3): rotations of world points into each crop's axes, None without calibration.
-        field (B, V): see `place_hands`. see (B, V, V): see `CrossView`.
+        field (B, V): see `place_hands`. see (B, V, V): see `CrossView`. centres (B, V, 3): the
+        cameras' in the world, m; with axes and field the small network is told where landmarks'
+        rays meet.
         """
         said, single = self.alone(inputs, mask, field)
         count = mask.shape
@@ -103,8 +110,32 @@ class Hamuco(nn.Module):
             RawHands(*map(of_views, said.raw)), torch.cat([single.uv, depth], -1), joints,
             single.sure, of_views(said.deep), at, mask,
             None if axes is None else relative_rotations(axes), see,
+            self._hints(inputs, single, mask, axes, centres, field),
         )  # fmt: skip
         return single, self._hands(raw, single.sure, field)
+
+    def _hints(
+        self, inputs: Mapping[str, Tensor], single: ViewHands, mask: Tensor, axes: Tensor | None,
+        centres: Tensor | None, field: Tensor | None,
+    ) -> Tensor | None:  # fmt: skip
+        """How far the landmark network's landmarks are from the single views' (B, V, `HINTS`): in
+
+        the crops, and in space and again in the crops where their rays meet; and whether they do.
+        """
+        if not self.cross.settings.hints:
+            return None
+        seen = inputs["landmarks"][..., :2]
+        flat = (seen - single.marks_uv.detach()).clamp(-1, 1).flatten(2)
+        if axes is None or centres is None or field is None:
+            return torch.cat([flat, flat.new_zeros(*mask.shape, 5 * 21 + 1)], -1)
+        trust = inputs["presence"][..., None].expand(-1, -1, 21) + 0.02
+        met = meeting_points(seen, trust, mask, axes, centres, field)
+        marks = single.points.marks.detach()
+        space = _about_palm(met.points) - _about_palm(marks)
+        known = (met.known[:, None] & mask)[..., None]
+        away = torch.cat([(10 * space).clamp(-1, 1).flatten(2),
+                          (seen - met.uv).clamp(-1, 1).flatten(2)], -1)  # fmt: skip
+        return torch.cat([flat, torch.where(known, away, 0.0), known.to(flat.dtype)], -1)
 
     def alone(
         self, inputs: Mapping[str, Tensor], mask: Tensor, field: Tensor | None = None
@@ -138,3 +169,7 @@ class Hamuco(nn.Module):
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """The reverse of `weights`; RuntimeError names what is missing or does not fit."""
         self.load_state_dict(weights)
+
+
+def _about_palm(points: Tensor) -> Tensor:
+    return points - points[..., [0, 5, 9, 13, 17], :].mean(-2, keepdim=True)

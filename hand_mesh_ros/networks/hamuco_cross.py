@@ -42,9 +42,11 @@ class CrossSettings:
     cva: bool = True
     vsf: bool = True
     agreed: bool = False
+    hints: int = 0
 
 
-SMALL = CrossSettings(maps=1, located=47, sampled=64, out=16, agreed=True)
+HINTS = 2 * JOINTS + 5 * JOINTS + 1
+SMALL = CrossSettings(maps=1, located=47, sampled=64, out=16, agreed=True, hints=HINTS)
 
 
 class CrossView(nn.Module):
@@ -55,7 +57,7 @@ class CrossView(nn.Module):
         s = self.settings = settings
         self.maps = nn.Conv2d(single.deep, s.maps * JOINTS, 1)
         self.narrow = nn.Identity() if s.sampled is None else nn.Linear(single.sampled, s.sampled)
-        told = 3 * JOINTS + _FINGERS + (_AGREED + 1 if s.agreed else 0)
+        told = 3 * JOINTS + _FINGERS + (_AGREED + 1 if s.agreed else 0) + s.hints
         self.locate = nn.Sequential(
             nn.Linear(told, s.located * JOINTS), nn.LeakyReLU(),
             nn.Linear(s.located * JOINTS, s.located * JOINTS),
@@ -79,13 +81,14 @@ class CrossView(nn.Module):
     def forward(
         self, raw: RawHands, uvd: Tensor, joints: Tensor, sure: Tensor, deep: Tensor,
         at_joints: Tensor, mask: Tensor, R: Tensor | None = None, see: Tensor | None = None,
+        hints: Tensor | None = None,
     ) -> RawHands:  # fmt: skip
         """All (B, V, ...): the single views' hands (`raw`), their joints in the crop with depth
 
         `uvd` (B, V, 21, 3) and in metres (B, V, 21, 3), `sure` (B, V, 21), `deep` maps
         (B, V, C, h, w), features at joints (B, V, 21, C), `mask` (B, V), at least one of each B.
         R (B, V, V, 3, 3): `view_fusion.relative_rotations`, None where they are not known.
-        see (B, V, V): which views each may look at (None: all that are there).
+        see (B, V, V): which views each may look at (None: all that are there). hints (B, V, H).
         The betas are the single views' own, or their mean if `agreed`, without a gradient.
         """
         count, views = mask.shape
@@ -96,6 +99,9 @@ class CrossView(nn.Module):
         if self.settings.agreed:
             base, agreed = self._agreed(raw, joints, sure, mask, R)
             told.append(agreed)
+        if self.settings.hints:
+            assert hints is not None
+            told.append(hints)
         located = self.locate(torch.cat(told, -1)).unflatten(-1, (JOINTS, -1))
         x = torch.cat([maps, self.narrow(at_joints), located], dim=-1)
         x = x.masked_fill(~mask[..., None, None], 0.0)

@@ -67,7 +67,9 @@ def cut(regions: Regions, rule: CropRule, device: str) -> CropBatch:
     world = axes @ turned
     world[regions.mirrored] = mirror_matrices(world[regions.mirrored])
     focal = np.array([view.camera.focal for view in regions.views])
-    return CropBatch(crops, regions.group, world, regions.rois[:, 2] / 2 / focal)
+    centres = np.stack([view.camera.centre for view in regions.views])
+    centres[regions.mirrored] = mirror_points(centres[regions.mirrored])
+    return CropBatch(crops, regions.group, world, regions.rois[:, 2] / 2 / focal, centres)
 
 
 def matrices_of(rois: Array, mirrored: NDArray[np.bool_], rule: CropRule) -> Array:

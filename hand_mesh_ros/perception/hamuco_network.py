@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 SHIPPED: Final = Path(__file__).parents[1] / "networks" / "weights" / "hamuco.safetensors"
-_BACKBONE = "single.backbone."
 
 
 class HamucoNetwork:
@@ -111,24 +110,23 @@ def hamuco(models: Mapping[Side, HandModel] | None, network: NetworkOptions) -> 
 
 
 def open_hamuco(path: Path, model: HandModel) -> Hamuco:
-    """The network of a file of weights; of pictures where the file has a backbone."""
+    """The network of a file of weights that `hand-mesh train` wrote, whichever configuration.
+
+    Raises ``AssetError`` for a file that is absent, damaged or of another network.
+    """
     from hand_mesh_ros.networks.assets import AssetError
     from hand_mesh_ros.networks.hamuco import Hamuco
-    from hand_mesh_ros.networks.weight_files import misfits, read_weights
+    from hand_mesh_ros.networks.weight_files import misfits, read_weight_file
 
-    found = read_weights(path)
-    options: dict[str, Any] = {}
-    if any(key.startswith(_BACKBONE) for key in found):
-        kind = "resnet34" if _BACKBONE + "layer1.2.conv1.weight" in found else "resnet18"
-        kind = "resnet50" if _BACKBONE + "layer1.0.conv3.weight" in found else kind
-        options = {"features": kind, "weights": ""}
-    elif "single.into.1.weight" in found:
-        layers = sum(k.startswith("single.layers.") and k.endswith(".0.weight") for k in found)
-        options = {"hidden": len(found["single.into.1.weight"]), "layers": layers}
-    made = Hamuco(model, **options)
-    if problems := misfits(made.weights(), found):
-        raise AssetError(f"{path} is not of HaMuCo:\n" + "\n".join(problems[:5]))
-    made.load_weights(found)
+    found = read_weight_file(path)
+    notes = found.notes.get("hamuco")
+    if not isinstance(notes, Mapping):
+        raise AssetError(f"{path} is not of HaMuCo: its metadata do not say which configuration")
+    pretrained = None if notes["features"] == "evidence" else ""  # all weights are in the file
+    made = Hamuco(model, weights=pretrained, **notes)
+    if problems := misfits(made.weights(), found.tensors):
+        raise AssetError(f"{path} is not of this HaMuCo:\n" + "\n".join(problems[:5]))
+    made.load_weights(found.tensors)
     return made.eval()
 
 

@@ -47,13 +47,14 @@ class CropBatch:
     world points into the crop's axes; with a mirrored crop it is the mirrored world (x negated)
     that it rotates, in which the hand is a right one, so ``axes[a] @ axes[b].T`` takes crop b's
     axes to crop a's in any case. ``field`` (N,): half the crop's width over the focal length, the
-    tangent of half its view.
+    tangent of half its view. ``centres`` (N, 3): the cameras' in that world, m, if they are told.
     """
 
     crops: torch.Tensor
     group: NDArray[np.int_]
     axes: Array
     field: Array
+    centres: Array | None = None
 
     def __len__(self) -> int:
         return len(self.group)

@@ -29,7 +29,7 @@ from hand_mesh_ros.training.hamuco_losses import (
     pose_losses,
     shape_loss,
 )
-from hand_mesh_ros.training.instants import LABEL_FIELDS, crop_poses
+from hand_mesh_ros.training.instants import LABEL_FIELDS, crop_cameras
 from hand_mesh_ros.training.optimise import planned
 from hand_mesh_ros.training.recipes import Recipe
 from hand_mesh_ros.training.settings import settings_from
@@ -116,17 +116,18 @@ class HamucoModule(lightning.LightningModule):
         calibration are dropped at random. Reads no truth.
         """
         mask, weights, how = batch["valid"], self.weights, self.how
-        axes, field = _cameras(batch)
-        kept, told = mask, axes
+        axes, field, centres = _cameras(batch)
+        kept, known = mask, True
         if masked:
             kept = _some_views(mask, how.masked)
-            told = axes if torch.rand(()) < how.calibrated else None
+            known = bool(torch.rand(()) < how.calibrated)
         # all views are answered alone; those kept answer together
-        single, cross = self.network(self._inputs(batch), kept, told, field)
+        told, where = (axes, centres) if known else (None, None)
+        single, cross = self.network(self._inputs(batch), kept, told, field, centres=where)
         R = relative_rotations(axes)
         surfaces = [torch.cat([h.points.joints, h.points.surface], 2) for h in (single, cross)]
         trust = cross.sure.mean(-1).detach()
-        known = R if how.rotations == "known" else None
+        known_R = R if how.rotations == "known" else None
         pairs = ((single, mask), (cross, kept))
         poses = [pose_losses(hands.rotations, seen) for hands, seen in pairs]
         parts = {
@@ -134,8 +135,8 @@ class HamucoModule(lightning.LightningModule):
             "shape": shape_loss(single.betas, mask),
             "pose": poses[0][0] + poses[1][0],
             "limits": poses[0][1] + poses[1][1],
-            "consistency": consistency_loss(surfaces[1], kept, known, even, sure=trust),
-            "distill": distillation_loss(surfaces[0], surfaces[1], kept, known, trust),
+            "consistency": consistency_loss(surfaces[1], kept, known_R, even, sure=trust),
+            "distill": distillation_loss(surfaces[0], surfaces[1], kept, known_R, trust),
             "bones": bone_loss(single.betas, mask),
         }
         if how.labels == "fitted":
@@ -149,8 +150,8 @@ class HamucoModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         mask = batch["valid"]
-        axes, field = _cameras(batch)
-        single, cross = self.network(self._inputs(batch), mask, axes, field)
+        axes, field, centres = _cameras(batch)
+        single, cross = self.network(self._inputs(batch), mask, axes, field, centres=centres)
         together = fuse(cross.points.joints, mask, relative_rotations(axes), cross.sure.mean(-1))
         true = batch["joints"]
         for name, joints in (
@@ -205,18 +206,13 @@ class HamucoModule(lightning.LightningModule):
         return 1 / (1 + (sigma.mean(-1, keepdim=True) / self.how.sigma) ** 4).expand_as(sigma)
 
 
-def _cameras(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Rotations into the crops' axes (B, V, 3, 3), and half a crop's width over its focal length
-
-    (B, V).
-    """
-    T, focal = crop_poses({name: batch[name].cpu().numpy() for name in _PLACE})
-    device = batch["valid"].device
-    axes = torch.from_numpy(T[..., :3, :3].astype(np.float32)).to(device)
-    # a view that is not there has no axes; zeros would make its rotations singular
-    axes = torch.where(batch["valid"][..., None, None], axes, torch.eye(3, device=device))
-    field = torch.from_numpy((1 / np.maximum(focal, 1.0)).astype(np.float32)).to(device)
-    return axes, field
+def _cameras(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """`crop_cameras` of a batch."""
+    fields = {name: batch[name].cpu().numpy() for name in (*_PLACE, "valid")}
+    axes, field, centres = (
+        torch.from_numpy(x).to(batch["valid"].device) for x in crop_cameras(fields)
+    )
+    return axes, field, centres
 
 
 def _some_views(mask: Tensor, share: float) -> Tensor:

@@ -19,8 +19,8 @@ InstantOf = Callable[[int], list[HandSample]]
 SOURCES: dict[str, str] = {
     "renders": "hand_mesh_ros.training.instant_sources:renders",
     "renders-v1": "hand_mesh_ros.training.instant_sources:benchmark",
+    "dataset": "hand_mesh_ros.training.instant_sources:dataset",
 }
-
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,50 @@ def _views(spec: Any, settings: Any) -> list[HandSample]:
         return replace(sample, extras={**sample.extras, **more})
 
     return [of_view(view, sample) for view, sample in enumerate(scene.samples())]
+
+
+def dataset(
+    views: int, *, name: str, root: str, split: str, mano: str | None = None, **options: Any
+) -> InstantOf:
+    """Instants of a published data set with several cameras (hanco, dexycb, interhand, ho3d).
+
+    In the folder `root`; `mano` is MANO's own file, which most data sets' parameters need, and
+    `options` are the reader's. Instants come in a fixed random order, each with up to `views` of
+    its cameras, of one hand. Views that cannot be read are left out.
+    Raises BadDataset for a folder that is not this data set, ValueError for one of single views.
+    """
+    from hand_mesh_ros.data.datasets import BadSample, open_dataset
+
+    own = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+    if mano is not None:
+        from hand_mesh_ros.data.datasets.mano import load_hand_models
+
+        own["models"] = load_hand_models(Path(mano).expanduser())
+    samples = open_dataset(name, Path(root).expanduser(), split=split, **own)
+    groups = list(samples.groups.values())
+    if not groups:
+        raise ValueError(f"source 'dataset': {name} in {root} has no instants of several cameras")
+    order = np.random.default_rng(0).permutation(len(groups))
+
+    def instant(number: int) -> list[HandSample]:
+        if number >= len(groups):
+            raise IndexError(f"{name} in {root} has {len(groups)} instants, not {number + 1}")
+        rng = np.random.default_rng([1, number])
+        found: dict[int | None, HandSample] = {}
+        side = None
+        for place in rng.permutation(groups[order[number]]):
+            try:
+                sample = samples[int(place)]
+            except BadSample:
+                if samples.on_error == "raise":
+                    raise
+                continue
+            side = side or sample.side
+            if sample.side == side and sample.view not in found and len(found) < views:
+                found[sample.view] = sample
+        return list(found.values())
+
+    return instant
 
 
 def folder_of(name: str) -> Path:

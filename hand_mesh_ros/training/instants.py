@@ -176,3 +176,20 @@ def crop_poses(fields: Mapping[str, Array]) -> tuple[Array, Array]:
     pixels = np.sqrt(np.abs(np.linalg.det(K[..., :2, :2])))
     side = CROP * np.sqrt(np.abs(np.linalg.det(matrix[..., :2])))
     return T, pixels / np.maximum(side / 2, 1e-9)
+
+
+def crop_cameras(fields: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+    """The same as a network is told: rotations of world points into the crops' axes (..., V, 3, 3),
+
+    half a crop's width over its focal length (..., V), and the cameras' centres (..., V, 3), m.
+    Views that are not valid have some; needs the field `valid`, too. Single precision.
+    """
+    T, focal = crop_poses(fields)
+    there = np.asarray(fields["valid"])[..., None, None]
+    T = np.where(there, T, np.eye(4))
+    centres = -(np.swapaxes(T[..., :3, :3], -1, -2) @ T[..., :3, 3:])[..., 0]
+    return (
+        T[..., :3, :3].astype(np.float32),
+        (1 / np.maximum(focal, 1.0)).astype(np.float32),
+        centres.astype(np.float32),
+    )

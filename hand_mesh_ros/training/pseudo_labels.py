@@ -22,7 +22,7 @@ from hand_mesh_ros.hand.mirror import mirror_model
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.perception.estimate import HandViews
 from hand_mesh_ros.perception.landmark_fit import LandmarkFit, LandmarkFitSettings
-from hand_mesh_ros.training.instants import LABEL_FIELDS, Array, crop_poses
+from hand_mesh_ros.training.instants import LABEL_FIELDS, Array, StoreError, crop_cameras, crop_poses
 from hand_mesh_ros.types import Camera, HandEstimate, View
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ _HALF = 112.0  # pixels of half a crop
 # because a bad one tells so by its covariance.
 _NOISE = 0.036
 _LIMIT = 50.0
+# Half-widths of the crop by which a network's and the landmark network's places may differ; one
+# sigma of a network's relative places in space, m, and of the landmark network's.
+_APART = 0.12
+_WORLD, _FIRST_WORLD = 0.006, 0.015
 _SURE_SIDE = 20.0
 
 
@@ -62,13 +66,17 @@ def landmark_marks(fields: Fields) -> Marks:
     return Marks(fields["landmarks"][..., :2], fields["world"], noise, fields["presence"])
 
 
-def ensure_labels(folder: Path, progress: Progress | None = None) -> None:
-    """The first round, for parts of a store that have no labels yet; some 10 ms an instant."""
+def ensure_labels(folder: Path, progress: Progress | None = None) -> int:
+    """The first round, for parts of a store that have no labels yet; some 10 ms an instant.
+
+    Returns how many parts that were.
+    """
     parts = [part for part in _parts(folder) if not (part / _DONE).is_file()]
     _write(parts, landmark_marks, 1, progress)
+    return len(parts)
 
 
-def refreshed(folder: Path, network: Hamuco, progress: Progress | None = None) -> None:
+def refreshed(folder: Path, network: Hamuco, progress: Progress | None = None) -> int:
     """The next round, for all parts: `network`'s views, each knowing the others, are what is fitted
 
     to. Labels of before are replaced.
@@ -80,28 +88,30 @@ def refreshed(folder: Path, network: Hamuco, progress: Progress | None = None) -
         return network_marks(network, fields)
 
     _write(parts, of, 1 + max(rounds, default=0), progress)
+    return len(parts)
 
 
 def network_marks(network: Hamuco, fields: Fields) -> Marks:
-    """What a trained network says of landmarks, of all views together."""
+    """A trained network's hands in space, and the landmark network's places in the crops: those
+
+    are sharper where both agree, and are trusted less the further they are apart.
+    """
     import torch
 
-    T, focal = crop_poses(fields)
-
     def tensor(array: Array) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        return torch.from_numpy(np.array(array, dtype=np.float32))
 
     inputs = {name: tensor(fields[name]) for name in network.inputs}
     mask = torch.from_numpy(np.array(fields["valid"]))
     mask[~mask.any(1)] = True  # nothing is asked of them; something must be there to look at
+    axes, field, centres = map(torch.from_numpy, crop_cameras(fields))
     network.eval()
     with torch.inference_mode():
-        _, said = network(inputs, mask, tensor(T[..., :3, :3]), tensor(1 / np.maximum(focal, 1e-6)))
-    noise = np.broadcast_to(_NOISE * load_landmark_model().noise, fields["landmarks"].shape[:-1])
-    return Marks(
-        said.marks_uv.double().numpy(), said.points.marks.double().numpy(), noise,
-        np.ones(noise.shape[:-1]),
-    )  # fmt: skip
+        _, said = network(inputs, mask, axes, field, None, centres)
+    first = landmark_marks(fields)
+    apart = np.linalg.norm(said.marks_uv.double().numpy() - first.uv, axis=-1)
+    sigma = first.sigma * np.sqrt(1 + np.square(apart / _APART))
+    return Marks(first.uv, said.points.marks.double().numpy(), sigma, np.ones(apart.shape[:-1]))
 
 
 def fitted_labels(fields: Fields, marks: Marks, backend: LandmarkFit) -> dict[str, Array]:
@@ -110,17 +120,10 @@ def fitted_labels(fields: Fields, marks: Marks, backend: LandmarkFit) -> dict[st
     NaN, with which no loss is taken, where there are fewer than two or no hand fits them.
     """
     count, views = fields["valid"].shape
-    out = {name: np.full((count, views, *shape), np.nan, dtype)
+    out: dict[str, Array] = {name: np.full((count, views, *shape), np.nan, dtype)
            for name, (shape, dtype) in LABEL_FIELDS.items()}  # fmt: skip
     T, focal = crop_poses(fields)
-    cameras = [[_camera(T[i, v], focal[i, v]) for v in range(views)] for i in range(count)]
-    seen = [
-        [
-            _view(v, cameras[i][v], marks, i)
-            for v in np.flatnonzero(fields["valid"][i] & np.isfinite(T[i]).all((1, 2)))
-        ]
-        for i in range(count)
-    ]
+    seen = instant_views(fields, marks, T, focal)
     asked = [i for i in range(count) if len(seen[i]) > 1]
     answers = backend.estimate([HandViews(tuple(seen[i]), None, _SURE_SIDE) for i in asked])
     for i, estimate in zip(asked, answers, strict=True):
@@ -138,11 +141,20 @@ def fitted_labels(fields: Fields, marks: Marks, backend: LandmarkFit) -> dict[st
     return out
 
 
-def label_fit() -> LandmarkFit:
+def instant_views(fields: Fields, marks: Marks, T: Array, focal: Array) -> list[list[View]]:
+    """Valid views of each instant, with the crops (`crop_poses`) as cameras, of right hands."""
+    placed = fields["valid"] & np.isfinite(T).all((2, 3))
+    return [
+        [_view(int(v), _camera(T[i, v], focal[i, v]), marks, i) for v in np.flatnonzero(placed[i])]
+        for i in range(len(placed))
+    ]
+
+
+def label_fit(world_sigma: float = _FIRST_WORLD) -> LandmarkFit:
     """The landmark backend that labels are made by; it gives up on no hand."""
     right = load_hand_model()
     models: dict[Any, Any] = {"right": right, "left": mirror_model(right)}
-    return LandmarkFit(models, LandmarkFitSettings(max_residual=_LIMIT))
+    return LandmarkFit(models, LandmarkFitSettings(world_sigma=world_sigma, max_residual=_LIMIT))
 
 
 def fitted_marks(backend: LandmarkFit, estimate: HandEstimate) -> Array:
@@ -163,23 +175,27 @@ def _camera(T: Array, focal: float) -> Camera:
 
 def _view(v: int, camera: Camera, marks: Marks, i: int) -> View:
     return View(
-        int(v), camera, _HALF * np.asarray(marks.uv[i, v], np.float64),
+        v, camera, _HALF * np.asarray(marks.uv[i, v], np.float64),
         _HALF * np.asarray(marks.sigma[i, v]), np.asarray(marks.world[i, v], np.float64),
         float(marks.trust[i, v]), 1.0, np.array([0.0, 0.0, 2 * _HALF, 0.0]),
     )  # fmt: skip
 
 
 def _parts(folder: Path) -> list[Path]:
-    return [part for part in sorted(folder.glob("part-*")) if (part / "done.json").is_file()]
+    found = [part for part in sorted(folder.glob("part-*")) if (part / "done.json").is_file()]
+    if not found:
+        raise StoreError(f"{folder} holds no instants: make them with `hand-mesh data instants`")
+    return found
 
 
 def _write(
     parts: Sequence[Path], marks: Callable[[Fields], Marks], number: int,
     progress: Progress | None,
 ) -> None:  # fmt: skip
-    backend = label_fit() if parts else None
+    if not parts:
+        return
+    backend = label_fit(_WORLD if number > 1 else _FIRST_WORLD)
     for done, part in enumerate(parts):
-        assert backend is not None
         fields = {name: np.load(part / f"{name}.npy", mmap_mode="r") for name in _READ}
         made = fitted_labels(fields, marks(fields), backend)
         for name, array in made.items():
