@@ -14,6 +14,7 @@ from hand_mesh_ros import (
     cli_hamuco,
     cli_networks,
     cli_sigma,
+    cli_sima,
     cli_time,
     cli_train,
 )
@@ -38,6 +39,7 @@ model_app.command("sigma", epilog=cli_sigma.EPILOG)(cli_sigma.model_sigma)
 model_app.command("convert", epilog=cli_networks.CONVERT_EPILOG)(cli_networks.convert)
 model_app.command("export", epilog=cli_fused.EXPORT_EPILOG)(cli_fused.export)
 bench_app.command("hamuco", epilog=cli_hamuco.BENCH_EPILOG)(cli_hamuco.bench_hamuco)
+bench_app.command("sima", epilog=cli_sima.EPILOG)(cli_sima.bench_sima)
 bench_app.command("hamer", epilog=cli_fused.BENCH_EPILOG)(cli_fused.bench_hamer)
 bench_app.command("parity", epilog=cli_networks.PARITY_EPILOG)(cli_networks.bench_parity)
 data_app.command("shards", epilog=cli_train.SHARDS_EPILOG)(cli_train.shards)

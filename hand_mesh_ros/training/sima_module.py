@@ -115,19 +115,12 @@ class _SimaModule(lightning.LightningModule):
 
     @torch.no_grad()
     def _truth(self, batch: Batch, mask: Tensor, whole: bool = False) -> tuple[HandTruth, Tensor]:
-        """Of the views that `mask` (B, V) has; vertices of the head's level, or of the `whole`."""
-        instants = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]
-        first = mask.int().argmax(1)
-        rotations = batch["rotations"][torch.arange(len(mask)), first].clone()
-        rotations[:, 0] = torch.eye(3, device=rotations.device)
-        betas = batch["betas"][torch.arange(len(mask)), first]
-        posed = self.layer(rotations, betas)
-        vertices = posed.vertices if whole else posed.vertices[:, self.network.head_vertices]
-        truth = HandTruth(
-            vertices[instants], posed.joints[instants], batch["joints"][mask],
-            batch["rotations"][mask][:, 0], batch["uv"][mask],
-        )  # fmt: skip
-        return truth, truth.vertices0
+        """`truth_of`, of the vertices of the decoder's last level, or of the `whole` mesh."""
+        truth, vertices = truth_of(batch, mask, self.layer)
+        if whole:
+            return truth, vertices
+        kept = vertices[:, self.network.head_vertices]
+        return truth._replace(vertices0=kept), kept
 
 
 class SimaMvrModule(_SimaModule):
@@ -196,6 +189,23 @@ def crop_axes_of(batch: Mapping[str, Tensor]) -> Tensor:
     mirror = torch.tensor([-1.0, 1, 1], dtype=axes.dtype, device=axes.device)
     mirrored = axes * mirror[:, None] * mirror
     return torch.where(batch["left"].bool()[:, None, None, None], mirrored, axes)
+
+
+def truth_of(batch: Batch, mask: Tensor, layer: ManoLayer) -> tuple[HandTruth, Tensor]:
+    """Truths of the N views that `mask` (B, V) has, and their whole meshes (N, V, 3), unturned.
+
+    What is the same for all views of a hand is made once: pose and shape of its first view.
+    """
+    hands, first = torch.arange(len(mask), device=mask.device), mask.int().argmax(1)
+    rotations, betas = batch["rotations"][hands, first].clone(), batch["betas"][hands, first]
+    rotations[:, 0] = torch.eye(3, device=rotations.device)
+    posed = layer(rotations, betas)
+    of = hands[:, None].expand_as(mask)[mask]
+    truth = HandTruth(
+        posed.vertices[of], posed.joints[of], batch["joints"][mask],
+        batch["rotations"][mask][:, 0], batch["uv"][mask],
+    )  # fmt: skip
+    return truth, truth.vertices0
 
 
 def some_missing(valid: Tensor, share: float) -> Tensor:
