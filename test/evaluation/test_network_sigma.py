@@ -80,9 +80,9 @@ def test_the_rule_is_that_of_the_errors() -> None:
     told: list[int] = []
     seer: Any = Seer()
     rule = measure_sigma(
-        LearnedFit(Errs(), MODELS), seer, [sample] * 150, 0, "a test", lambda n, *_: told.append(n)
+        LearnedFit(Errs(), MODELS), seer, [sample] * 96, 0, "a test", lambda n, *_: told.append(n)
     )
-    assert rule.calibration == "a test" and told[-1] == 150
+    assert rule.calibration == "a test" and told[-1] == 96
     shown = rule.uv_sigma(np.full(21, UV_SIGMA / 2))  # it tells half of what it errs by
     np.testing.assert_allclose(shown, UV_SIGMA, rtol=0.15)
     np.testing.assert_allclose(rule.uv_sigma(None), UV_SIGMA, rtol=0.15)
@@ -91,7 +91,7 @@ def test_the_rule_is_that_of_the_errors() -> None:
     assert rule.shape_sigma == pytest.approx(0.5, rel=0.1)
     mute = LearnedFit(Silent(), MODELS)
     with pytest.raises(ValueError, match="ask it more than once, with jitter"):
-        measure_sigma(mute, seer, [sample] * 16, 0, "a test", lambda *_: None)
+        measure_sigma(mute, seer, [sample] * 10, 0, "a test", lambda *_: None)
 
 
 class Silent(Errs):
