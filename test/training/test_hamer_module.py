@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +170,38 @@ def test_what_a_run_leaves_opens_as_hamer_and_begins_another(hamer: Make, tmp_pa
     assert torch.equal(*heads)
     with pytest.raises(RecipeError, match="another network"):
         create_task(hamer(f"model.start={path}", "model.decoder.dim=8"))
+
+
+_RUN = """
+import sys
+import torch
+from pathlib import Path
+from hand_mesh_ros.training.recipes import read_recipe
+from hand_mesh_ros.training.run import run
+torch.set_num_threads(1)
+run(read_recipe(sys.argv[1], sys.argv[3:]), Path(sys.argv[2]), quiet=True)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_both_together(hamer: Make, tmp_path: Path) -> None:
+    hamer()
+    script = tmp_path / "both.py"  # a file: Lightning starts the second process by its name
+    script.write_text(_RUN)
+    root = Path(__file__).resolve().parents[2]
+    changes = ["trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true",
+               "trainer.batch=2"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "hamer.yaml", tmp_path / "run", *changes],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (report["epochs"], report["steps"]) == (3, 12)
+    history = read_history(tmp_path / "run")
+    assert history["train_judge"][-1] < history["train_judge"][0]
 
 
 def test_another_backbone_by_name(hamer: Make, tmp_path: Path, monkeypatch: Any) -> None:
