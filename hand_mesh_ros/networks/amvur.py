@@ -9,19 +9,26 @@ Hands are right ones, in the axes of their crops, relative to the wrist.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hand_mesh_ros.hand.mesh_subset import mesh_subset
 from hand_mesh_ros.hand.model import HandModel
-from hand_mesh_ros.networks.amvur_covariance import CovarianceHead, Form, JointCovariance
+from hand_mesh_ros.networks.amvur_calibration import Calibrated, Calibration
+from hand_mesh_ros.networks.amvur_covariance import (
+    CovarianceHead,
+    Form,
+    JointCovariance,
+    SampleSize,
+    point_log_variance,
+)
+from hand_mesh_ros.networks.amvur_points import PointsOf, TangentPoints, propagated
 from hand_mesh_ros.networks.amvur_prior import Cues, PixelSampler, PriorHands, PriorNet, place
 from hand_mesh_ros.networks.amvur_transformer import AmvurTransformer, Cross
 from hand_mesh_ros.networks.evidence import COARSE, FINE, MIDDLE
-from hand_mesh_ros.networks.amvur_points import TangentPoints, PointsOf, propagated
 
 _LOG_CM = (math.log(0.05), math.log(10.0))
 _LOG_UV = (math.log(0.004), math.log(1.0))
@@ -72,7 +79,7 @@ class AmvurSettings:
 PUBLISHED = AmvurSettings(
     features="hrnet_w64", vertices=195, hidden=(1024, 256, 64), outputs=(512, 128, 64), depth=4,
     heads=4, ffn=4, dropout=0.1, cross="one_way", pixel_aligned=False, map_width=0,
-    prior_hidden=512, covariance="diagonal", uv="projected",
+    prior_hidden=512, covariance="sampled", uv="projected",
 )  # fmt: skip
 """The published widths; its own code leaves 2.2 M of its 64.2 M parameters unused."""
 
@@ -151,6 +158,8 @@ class AmvurNetwork(nn.Module):
         # a joint from the vertices about it: the mean of the nearest to begin with
         self.regressor = nn.Parameter(_regressor(self.points.rest))
         self.spread = CovarianceHead(settings.covariance, width, settings.rank)
+        self.size = SampleSize(count) if settings.covariance == "sampled" else None
+        self.calibration = Calibration()
         self.train()
 
     def forward(self, cues: Cues, jacobian_of: int = 21) -> AmvurHands:
@@ -167,7 +176,8 @@ class AmvurNetwork(nn.Module):
         found = self.transformer(tokens)
         told, of_vertices = self.of_place(found[:, :21]), self.of_vertex(found[:, 21:])
         moved = 0.1 * of_vertices[..., :3]
-        joints = at[:, :21] + 0.1 * told[..., :3] + torch.einsum("jc,nci->nji", self.regressor, moved)
+        joints = at[:, :21] + 0.1 * told[..., :3]
+        joints = joints + torch.einsum("jc,nci->nji", self.regressor, moved)
         joints = torch.cat([torch.zeros_like(joints[:, :1]), joints[:, 1:]], dim=1)
         if self.settings.uv == "landmarks" and cues.landmarks is not None:
             uv = cues.landmarks[..., :2] + 0.1 * told[..., 3:5]
@@ -179,12 +189,26 @@ class AmvurNetwork(nn.Module):
             base_factor=factor,
             joints=joints,
             vertices=at[:, 21:] + moved,
-            log_sigma=of_vertices[..., 3:].clamp(*_LOG_CM) + math.log(0.01),
+            log_sigma=self._vertex_log_sigma(of_vertices[..., 3:]),
             covariance=self.spread(found[:, 1:21], factor[:, 1:21]),
             uv=uv,
             uv_log_sigma=told[..., 5].clamp(*_LOG_UV),
             visible=told[..., 6],
         )
+
+    def calibrated(self, hands: AmvurHands) -> Calibrated:
+        """What is known of the errors, by the temperatures that are kept with the weights."""
+        return self.calibration(  # type: ignore[no-any-return]
+            self.joint_covariance(hands), hands.uv_log_sigma, hands.visible
+        )
+
+    def joint_covariance(self, hands: AmvurHands) -> Tensor:
+        """(N, 20, 3, 3) m^2 of the joints beyond the wrist, before any calibration."""
+        marginal = hands.covariance.marginal()
+        if self.size is None:
+            return marginal
+        size: Tensor = self.size(point_log_variance(hands.covariance, hands.log_sigma))
+        return size[..., None].square() * marginal
 
     def pixel_features(self, cues: Cues, uv: Tensor) -> Tensor:
         """What the maps say (N, P, F) at places (N, P, 2) in the crop, -1..1: for texture."""
@@ -198,6 +222,11 @@ class AmvurNetwork(nn.Module):
         moved = hands.vertices - hands.base.points[:, 21:]
         return prior_vertices + (self.mixture[..., None] * moved[:, self.nearest]).sum(2)
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What `perception.amvur_network.open_amvur` needs beside the weights."""
+        return {"amvur": asdict(self.settings) | {"weights": None}}
+
     def weights(self) -> dict[str, Tensor]:
         """What was trained."""
         return dict(self.state_dict())
@@ -208,6 +237,12 @@ class AmvurNetwork(nn.Module):
         if wrong:
             raise KeyError(f"weights do not fit this network: {', '.join(sorted(wrong)[:5])} ...")
         self.load_state_dict(weights)
+
+    def _vertex_log_sigma(self, numbers: Tensor) -> Tensor:
+        """Of metres; centimetres are what is learnt, but by the published objective."""
+        if self.size is not None:
+            return numbers.clamp(-6, 3)
+        return numbers.clamp(*_LOG_CM) + math.log(0.01)
 
     @property
     def _looks(self) -> bool:

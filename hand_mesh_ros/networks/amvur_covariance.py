@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-Form = Literal["diagonal", "propagated", "mixing", "full"]
+Form = Literal["diagonal", "propagated", "mixing", "full", "sampled"]
 BEYOND_WRIST = 20
 _LOG_CM = (math.log(0.05), math.log(10.0))
 _FIRST = math.log(0.8)  # cm
@@ -43,27 +43,31 @@ class CovarianceHead(nn.Module):
     diagonal: one variance a coordinate. propagated: the prior's J S J^T, each joint's share
     scaled, and a variance a coordinate for what the hand model does not explain. mixing:
     W diag(e^v) W^T with one W (60, 60) for all hands (Hand-Uncertainty, BMVC 2025). full: a 3x3
-    Cholesky factor a joint and `rank` directions that all joints share.
+    Cholesky factor a joint and `rank` directions that all joints share. sampled: as published, see
+    `SampleSize`.
     """
 
     def __init__(self, form: Form, width: int, rank: int = 6) -> None:
         super().__init__()
         self.form, self.rank = form, rank
-        outputs = {"diagonal": 3, "propagated": 4, "mixing": 3, "full": 6 + 3 * rank}[form]
+        outputs = {"propagated": 4, "full": 6 + 3 * rank}.get(form, 3)
         self.out = nn.Linear(width, outputs)
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)
         with torch.no_grad():
-            self.out.bias[:3] = _FIRST if form != "propagated" else math.log(0.2)
+            self.out.bias[:3] = {"propagated": math.log(0.2), "sampled": 0.0}.get(form, _FIRST)
             if form == "full":
                 self.out.weight[6:] *= 10  # directions of zero length have no gradient
         self.mix = nn.Parameter(torch.eye(3 * BEYOND_WRIST)) if form == "mixing" else None
 
     def forward(self, tokens: Tensor, prior: Tensor) -> JointCovariance:
         numbers = self.out(tokens)
-        sigma = 0.01 * numbers[..., :3].clamp(*_LOG_CM).exp()
+        if self.form == "sampled":
+            sigma = numbers.clamp(-12, 5).exp()
+        else:
+            sigma = 0.01 * numbers[..., :3].clamp(*_LOG_CM).exp()
         nothing = sigma.new_zeros(*sigma.shape, 0)
-        if self.form == "diagonal":
+        if self.form in ("diagonal", "sampled"):
             return JointCovariance(nothing, torch.diag_embed(sigma.square()))
         if self.form == "propagated":
             gain = numbers[..., 3:].clamp(-1.5, 1.5).exp()
@@ -79,6 +83,28 @@ class CovarianceHead(nn.Module):
         lower = lower + _strictly_below(below)
         shared = 0.01 * numbers[..., 6:].unflatten(-1, (3, self.rank)).clamp(-5, 5)
         return JointCovariance(shared, lower @ lower.transpose(-1, -2))
+
+
+class SampleSize(nn.Module):
+    """The published objective's one size s of a hand's samples: mean + noise * sigma * s.
+
+    Two linear layers of all log-variances, unconstrained. What is drawn from has the variances
+    times s^2; neither they nor s are ever told what the errors are.
+    """
+
+    def __init__(self, points: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3 * points, 128), nn.Linear(128, 1))
+
+    def forward(self, log_variance: Tensor) -> Tensor:
+        """(N, 1, 1) of log-variances (N, P, 3), m^2."""
+        return torch.as_tensor(self.layers(log_variance.flatten(1)))[:, None]
+
+
+def point_log_variance(covariance: JointCovariance, log_sigma: Tensor) -> Tensor:
+    """(N, 21 + C, 3), m^2, of joints and vertices; the wrist is given its neighbour's."""
+    joints = covariance.blocks.diagonal(dim1=-2, dim2=-1).log()
+    return torch.cat([joints[:, :1], joints, 2 * log_sigma], dim=1)
 
 
 def block_diagonal(blocks: Tensor) -> Tensor:

@@ -186,7 +186,7 @@ def _turned(rotations: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _along(wrist: Tensor, step: Callable[[slice, Tensor], Tensor]) -> Tensor:
-    """Values (N, 16, ...) of all joints from the wrist's (N, 1, ...) and `step` (level, parents')."""
+    """Values (N, 16, ...) of all joints from the wrist's (N, 1, ...); `step` (level, parents')."""
     levels, above = [], wrist
     for level in _LEVELS:
         above = step(level, above)

@@ -18,8 +18,8 @@ from torch.nn.functional import grid_sample, normalize
 
 from hand_mesh_ros.hand.layout import NUM_BETAS, NUM_JOINTS
 from hand_mesh_ros.hand.limits import comfortable_pose
-from hand_mesh_ros.networks.mano_head import rotations_from_6d
 from hand_mesh_ros.networks.amvur_points import TANGENT, TangentPoints
+from hand_mesh_ros.networks.mano_head import rotations_from_6d
 
 _ROTATIONS = 6 * NUM_JOINTS
 _FIRST_SIGMA = (0.2, 0.25, 0.8)  # of root, fingers and betas, before anything is learnt
@@ -63,7 +63,9 @@ class PixelSampler(nn.Module):
 
     def __init__(self, channels: tuple[int, ...], width: int) -> None:
         super().__init__()
-        self.narrow = nn.ModuleList(nn.Linear(c, width) if width else nn.Identity() for c in channels)
+        self.narrow = nn.ModuleList(
+            nn.Linear(c, width) if width else nn.Identity() for c in channels
+        )
         self.channels = width * len(channels) if width else sum(channels)
 
     def narrowed(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
@@ -154,7 +156,7 @@ class PriorNet(nn.Module):
 
 
 def evidence_cues(evidence: Mapping[str, Tensor], focal: Tensor, maps: Sequence[str]) -> Cues:
-    """Of `networks.evidence`'s maps and answers by name, as tensors; `maps` are those to look at."""
+    """Of `networks.evidence`'s maps and answers by name, as tensors; `maps`: those to look at."""
     return Cues(
         vector=evidence["coarse"].mean((1, 2)),
         maps=tuple(evidence[name] for name in maps),
@@ -168,7 +170,7 @@ def place(points: Tensor, camera: Tensor, focal: Tensor) -> Tensor:
     """Places (N, P, 2) in the crop, -1..1, of points (N, P, 3) m relative to the wrist.
 
     `camera` (N, 3): the logarithm of crop half-widths a decimetre at the wrist's depth, and the
-    wrist's place; `focal` (N,) in half-widths. Perspective: a point nearer than the wrist is larger.
+    wrist's place; `focal` (N,) in half-widths. Perspective: what is nearer is larger.
     """
     scale = 10 * camera[:, :1, None].exp()
     near = 1 + points[..., 2:] * scale / focal[:, None, None]

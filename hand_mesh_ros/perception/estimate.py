@@ -94,6 +94,7 @@ BACKENDS: dict[str, str] = {
     "sima-mvr": "hand_mesh_ros.perception.sima_network:sima_mvr",
     "sima-svr": "hand_mesh_ros.perception.sima_network:sima_svr",
     "hamuco": "hand_mesh_ros.perception.hamuco_network:hamuco",
+    "amvur": "hand_mesh_ros.perception.amvur_network:amvur",
 }
 
 

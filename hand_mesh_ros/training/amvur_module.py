@@ -13,13 +13,13 @@ from torchmetrics import MeanMetric
 
 from hand_mesh_ros.evaluation.metrics.alignment import similarity_aligned
 from hand_mesh_ros.evaluation.metrics.uncertainty import LEVELS, nees
-from hand_mesh_ros.networks.amvur import AmvurHands, AmvurNetwork, AmvurSettings
+from hand_mesh_ros.networks.amvur import AmvurNetwork, AmvurSettings
 from hand_mesh_ros.networks.amvur_prior import Cues, evidence_cues
 from hand_mesh_ros.networks.evidence import CROP
 from hand_mesh_ros.training.amvur_losses import landmark_sigma
 from hand_mesh_ros.training.amvur_objectives import (
     AmvurWeights,
-    PublishedObjective,
+    published,
     supervised,
     weak,
 )
@@ -56,14 +56,14 @@ class AmvurModule(lightning.LightningModule):
             raise RecipeError(
                 f"{recipe.file}: model.features is {settings.features!r}; stores hold evidence"
             )
+        if (settings.covariance == "sampled") != (self.weights.objective == "published"):
+            raise RecipeError(
+                f"{recipe.file}: losses.objective published and model.covariance sampled need each "
+                "other"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.network = AmvurNetwork(hand_model_of(recipe), settings)
-            self.published: PublishedObjective | None = None
-            if self.weights.objective == "published":
-                self.published = PublishedObjective(self.network)
-                # a part of what is kept: without it nobody could draw the samples
-                self.network.add_module("published", self.published)
         self.store_fields = tuple(dict.fromkeys((*settings.maps, *self.store_fields)))
         self.val_mpjpe, self.val_pa_mpjpe = MeanMetric(), MeanMetric()
         self.val_prior_pa_mpjpe, self.val_nees = MeanMetric(), MeanMetric()
@@ -80,8 +80,8 @@ class AmvurModule(lightning.LightningModule):
         """Weighted parts of the objective."""
         cues = cues_of(batch, self.network.settings.maps)
         hands = self.network(cues, 21 + _PRIOR_VERTICES)
-        if self.published is not None:
-            return self.published(self.network, hands, cues, batch)  # type: ignore[no-any-return]
+        if self.weights.objective == "published":
+            return published(self.network, hands, cues, batch)
         if self.weights.objective == "weak":
             seen, sigma = batch["landmarks"][..., :2], landmark_sigma(batch["presence"])
             return weak(self.network, hands, cues, seen, sigma, self.weights, ramp)
@@ -91,7 +91,7 @@ class AmvurModule(lightning.LightningModule):
         hands = self.network(cues_of(batch, self.network.settings.maps))
         true = _metres(batch["joints"])
         predicted, prior = _metres(hands.joints), _metres(hands.base.points[:, :21])
-        covariance = _metres(self.covariance(hands))
+        covariance = _metres(self.network.joint_covariance(hands))
         squared = torch.from_numpy(nees((predicted - true)[:, 1:], covariance))
         figures = {
             "val_mpjpe": _millimetres(predicted, true),
@@ -104,12 +104,6 @@ class AmvurModule(lightning.LightningModule):
             metric = getattr(self, name)
             metric.update(values)
             self.log(name, metric, prog_bar=name == "val_pa_mpjpe", batch_size=len(true))
-
-    def covariance(self, hands: AmvurHands) -> Tensor:
-        """(N, 20, 3, 3) m^2 of the joints beyond the wrist."""
-        if self.published is not None:
-            return self.published.covariance(hands)
-        return hands.covariance.marginal()
 
     def configure_optimizers(self) -> Any:
         world = self.trainer.world_size if self._trainer is not None else 1

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, mse_loss
 
 from hand_mesh_ros.hand.layout import BONES
 from hand_mesh_ros.networks.amvur import AmvurHands, AmvurNetwork
+from hand_mesh_ros.networks.amvur_covariance import point_log_variance
 from hand_mesh_ros.networks.amvur_prior import Cues, PriorHands, place, place_jacobian
 from hand_mesh_ros.training import amvur_losses as terms
 
@@ -95,7 +96,7 @@ def weak(
     network: AmvurNetwork, hands: AmvurHands, cues: Cues, seen: Tensor, sigma: Tensor,
     weights: AmvurWeights, ramp: float,
 ) -> Parts:  # fmt: skip
-    """By 2D landmarks `seen` (N, 21, 2), one `sigma` (N, 21) of them, and the crop's focal length alone.
+    """By 2D landmarks `seen` (N, 21, 2), one `sigma` (N, 21) of them, and the focal length alone.
 
     The variational bound: how well what is seen is explained by hands drawn from either branch,
     and how far these are from what is known of any hand. Landmarks are where the landmark network
@@ -127,63 +128,46 @@ def weak(
     }
 
 
-class PublishedObjective(nn.Module):
+def published(
+    network: AmvurNetwork, hands: AmvurHands, cues: Cues, truth: Mapping[str, Tensor]
+) -> Parts:
     """The objective as released, to compare with: errors of samples whose size is learnt freely.
 
-    Metres and log-variances of m^2. sample = mean + noise * sigma * s with one s a hand, made of
-    all log-variances by two linear layers; the prior's "log-variance" is the hand's mesh of a
-    second set of pose numbers; a KL pulls it to 0. Weights: 1, 0.1 of the KLs, 0.02 of the limits.
+    Metres and log-variances of m^2 (`amvur_covariance.SampleSize`); the prior's "log-variance" is
+    the hand's mesh of a second set of pose numbers, and a KL pulls it to 0. Weights: 1, 0.1 of the
+    KLs, 0.02 of the limits. A network whose covariance is "sampled" is needed.
     """
+    assert network.size is not None
+    points = torch.cat([hands.joints, hands.vertices], dim=1)
+    base = hands.base.points
+    log_variance = point_log_variance(hands.covariance, hands.log_sigma)
+    prior_log_variance = _of_second_mesh(network, hands.prior)
+    with torch.no_grad():
+        true = network.points(truth["rotations"], truth["betas"]).points
+        true = torch.cat([truth["joints"], true[:, 21:]], dim=1)
+    parts: Parts = {"limits": 0.02 * terms.limits_excess(hands.prior.rotations)}
+    for name, mean, logs in (
+        ("sample", points, log_variance), ("prior_sample", base, prior_log_variance),
+    ):  # fmt: skip
+        sample = mean + torch.randn_like(mean) * (0.5 * logs).exp() * network.size(logs)
+        uv = place(sample[:, :21], hands.prior.camera, cues.focal)
+        parts[f"{name}_vertices"] = l1_loss(sample[:, 21:], true[:, 21:])
+        parts[f"{name}_joints"] = mse_loss(sample[:, :21], true[:, :21])
+        parts[f"{name}_uv"] = mse_loss(uv, truth["uv"])
+    nothing = torch.zeros_like(base)
+    parts["kl"] = 0.1 * (
+        terms.diagonal_kl(points - base, 0.5 * log_variance, 0.5 * prior_log_variance)
+        + terms.diagonal_kl(nothing, 0.5 * prior_log_variance, nothing)
+    )
+    return parts
 
-    def __init__(self, network: AmvurNetwork) -> None:
-        super().__init__()
-        count = 21 + network.settings.vertices
-        self.size = nn.Sequential(nn.Linear(3 * count, 128), nn.Linear(128, 1))
 
-    def forward(
-        self, network: AmvurNetwork, hands: AmvurHands, cues: Cues, truth: Mapping[str, Tensor]
-    ) -> Parts:
-        points = torch.cat([hands.joints, hands.vertices], dim=1)
-        base = hands.base.points
-        log_variance = self.log_variance(hands)
-        prior_log_variance = self._of_second_mesh(network, hands.prior)
-        with torch.no_grad():
-            true = network.points(truth["rotations"], truth["betas"]).points
-            true = torch.cat([truth["joints"], true[:, 21:]], dim=1)
-        parts: Parts = {"limits": 0.02 * terms.limits_excess(hands.prior.rotations)}
-        for name, mean, logs in (
-            ("sample", points, log_variance), ("prior_sample", base, prior_log_variance),
-        ):  # fmt: skip
-            noise = torch.randn_like(mean) * (0.5 * logs).exp()
-            sample = mean + noise * self.size(logs.flatten(1))[:, None]
-            uv = place(sample[:, :21], hands.prior.camera, cues.focal)
-            parts[f"{name}_vertices"] = l1_loss(sample[:, 21:], true[:, 21:])
-            parts[f"{name}_joints"] = mse_loss(sample[:, :21], true[:, :21])
-            parts[f"{name}_uv"] = mse_loss(uv, truth["uv"])
-        parts["kl"] = 0.1 * (
-            terms.diagonal_kl(points - base, 0.5 * log_variance, 0.5 * prior_log_variance)
-            + terms.diagonal_kl(
-                torch.zeros_like(base), 0.5 * prior_log_variance, torch.zeros_like(base)
-            )
-        )
-        return parts
-
-    def log_variance(self, hands: AmvurHands) -> Tensor:
-        """(N, 21 + C, 3) of the regressor's points, m^2; the wrist's are its first neighbour's."""
-        joints = hands.covariance.blocks.diagonal(dim1=-2, dim2=-1).log()
-        return torch.cat([joints[:, :1], joints, 2 * hands.log_sigma], dim=1)
-
-    def covariance(self, hands: AmvurHands) -> Tensor:
-        """What is drawn from, (N, 20, 3, 3) m^2: each coordinate's variance times s^2."""
-        s = self.size(self.log_variance(hands).flatten(1))
-        return s[:, None, None].square() * hands.covariance.blocks
-
-    def _of_second_mesh(self, network: AmvurNetwork, prior: PriorHands) -> Tensor:
-        pose = prior.numbers[:, 3:48].unflatten(1, (15, 3))
-        fingers = torch.matrix_exp(_skew(pose))
-        rotations = torch.cat([prior.rotations[:, :1], fingers], dim=1)
-        mesh = network.points(rotations, torch.zeros_like(prior.betas)).points
-        return mesh + 2 * prior.camera[:, :1, None]
+def _of_second_mesh(network: AmvurNetwork, prior: PriorHands) -> Tensor:
+    pose = prior.numbers[:, 3:48].unflatten(1, (15, 3))
+    fingers = torch.matrix_exp(_skew(pose))
+    rotations = torch.cat([prior.rotations[:, :1], fingers], dim=1)
+    mesh = network.points(rotations, torch.zeros_like(prior.betas)).points
+    return mesh + 2 * prior.camera[:, :1, None]
 
 
 def prior_covariance(hands: AmvurHands) -> Tensor:

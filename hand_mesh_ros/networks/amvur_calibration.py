@@ -1,0 +1,119 @@
+"""What AMVUR's sigmas are worth: temperatures, measured on hands that it was not trained on.
+
+They are kept with the weights, as tensors of the network: whoever has one has the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import chi2
+from torch import Tensor, nn
+
+Array = NDArray[np.float64]
+
+LEVEL: Final = np.array([0] + 5 * [1, 2, 3, 4])
+"""Group (21,) of each joint: wrist, then roots, middle joints, last joints and tips of fingers."""
+LEVELS: Final = 5
+_SHARES: Final = (0.68, 0.95)
+_FEWEST: Final = 30
+_WRIST_SIGMA = 1e-3  # m: the joints are relative to it
+
+
+class Calibrated(NamedTuple):
+    """What may be believed of N hands: covariance (N, 21, 3, 3) m^2 relative to the wrist, whose
+
+    own is a millimetre's; uv_sigma (N, 21) in half-widths of the crop; visible (N, 21) as
+    probabilities.
+    """
+
+    covariance: Tensor
+    uv_sigma: Tensor
+    visible: Tensor
+
+
+class Calibration(nn.Module):
+    """Factors of sigmas: `joints` and `places` (2, 5) for joints that are hidden and seen, a row
+
+    each, by `LEVEL`; `common`, one sigma in metres of what all views of a hand get wrong alike.
+    """
+
+    joints: Tensor
+    places: Tensor
+    common: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("joints", torch.ones(2, LEVELS))
+        self.register_buffer("places", torch.ones(2, LEVELS))
+        self.register_buffer("common", torch.tensor(0.0))
+        self.register_buffer("level", torch.tensor(LEVEL), persistent=False)
+
+    def forward(self, covariance: Tensor, uv_log_sigma: Tensor, visible: Tensor) -> Calibrated:
+        """covariance (N, 20, 3, 3) of the joints beyond the wrist; visible (N, 21) logits."""
+        seen = (visible > 0).long()
+        factor = self.joints[seen, self.level][:, 1:, None, None]
+        wrist = _WRIST_SIGMA**2 * torch.eye(3).to(covariance).expand(len(covariance), 1, 3, 3)
+        return Calibrated(
+            covariance=torch.cat([wrist, factor.square() * covariance], dim=1),
+            uv_sigma=self.places[seen, self.level] * uv_log_sigma.exp(),
+            visible=visible.sigmoid(),
+        )
+
+    @property
+    def id(self) -> str:
+        """Names these very numbers; "none" before anything was measured."""
+        numbers = torch.cat([self.joints.flatten(), self.places.flatten(), self.common[None]])
+        if bool((numbers[:-1] == 1).all()):
+            return "none"
+        content = numbers.half().cpu().numpy().tobytes()
+        return f"amvur-{hashlib.sha256(content).hexdigest()[:10]}"
+
+
+def temperature(squared: Array, axes: int) -> float:
+    """The factor of sigma by which squared Mahalanobis distances (M,) become chi-squared's.
+
+    `axes`: numbers that each is a sum of. The mean of what 68 % and 95 % of them ask for, since
+    errors have longer tails than a Gaussian: right in the middle by being a little wide there.
+    """
+    squared = squared[np.isfinite(squared)]
+    asked = np.quantile(squared, _SHARES) / chi2.ppf(_SHARES, axes)
+    return float(np.sqrt(np.exp(np.log(np.maximum(asked, 1e-12)).mean())))
+
+
+def temperatures(squared: Array, seen: NDArray[np.bool_], axes: int) -> Array:
+    """Factors (2, 5) from squared distances (N, 21), NaN where unknown, of joints hidden or seen.
+
+    A group of fewer than 30 has its level's factor, or 1 where that has as few.
+    """
+    found = np.ones((2, LEVELS))
+    for level in range(LEVELS):
+        of_level = squared[:, LEVEL == level]
+        for row in range(2):
+            here = of_level[(seen[:, LEVEL == level] == bool(row)) & np.isfinite(of_level)]
+            if len(here) < _FEWEST:
+                here = of_level[np.isfinite(of_level)]
+            if len(here) >= _FEWEST:
+                found[row, level] = temperature(here, axes)
+    return found
+
+
+def safety_radius(covariance: Array, share: float = 0.95) -> Array:
+    """Radius (...,) m about a point that holds its truth with probability `share`, or more.
+
+    Of a covariance (..., 3, 3): that of the sphere about the ellipsoid, by its longest axis; at
+    95 % sqrt(7.815 lambda). NaN where the covariance is.
+    """
+    known = np.isfinite(covariance).all((-1, -2))
+    safe = np.where(known[..., None, None], covariance, np.eye(3))
+    longest = np.linalg.eigvalsh(safe)[..., -1]
+    return np.where(known, np.sqrt(chi2.ppf(share, 3) * np.maximum(longest, 0)), np.nan)
+
+
+def finger_visibility(visible: Array) -> Array:
+    """Share (..., 5) of each finger, thumb to little, that is seen, of joints' (..., 21)."""
+    return np.asarray(visible[..., 1:].reshape(*visible.shape[:-1], 5, 4).mean(-1))
