@@ -33,12 +33,19 @@ def meeting_points(
 
     weights (B, V, P). axes (B, V, 3, 3) rotate world points into the crops' axes, centres
     (B, V, 3) are the cameras', m, and field (B, V) half a crop's width over its focal length.
-    Least squares over views, then again with those far off trusted less (Cauchy's weights).
+    Least squares over views, then again with those far off trusted less (Cauchy's weights). In
+    double precision: rays that are nearly parallel meet far away or not, by their last digits.
     """
+    kind = uv.dtype
+    uv, weights, axes, centres, field = (
+        x.double().masked_fill(~mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), 0.0)
+        for x in (uv, weights, axes, centres, field)
+    )
     ahead = torch.cat([uv * field[..., None, None], torch.ones_like(uv[..., :1])], -1)
     ray = torch.einsum("bvdc,bvpd->bvpc", axes, torch.nn.functional.normalize(ahead, dim=-1))
-    across = torch.eye(3, device=uv.device) - ray[..., :, None] * ray[..., None, :]
-    # about the mean of the cameras, so that single precision is enough
+    eye = torch.eye(3, device=uv.device, dtype=uv.dtype)
+    across = eye - ray[..., :, None] * ray[..., None, :]
+    # about the mean of the cameras, which damping draws towards
     there = mask[..., None].to(uv.dtype)
     middle = (centres * there).sum(1) / there.sum(1).clamp(min=1)
     begin = (centres - middle[:, None])[:, :, None, :, None]
@@ -46,13 +53,15 @@ def meeting_points(
     for _ in range(_PASSES):
         A = (trust[..., None, None] * across).sum(1)
         b = (trust[..., None, None] * (across @ begin)).sum(1)
-        damping = 1e-4 * torch.eye(3, device=uv.device) * A.diagonal(dim1=-2, dim2=-1).sum(
-            -1, keepdim=True)[..., None] + 1e-9 * torch.eye(3, device=uv.device)  # fmt: skip
+        damping = 1e-4 * eye * A.diagonal(dim1=-2, dim2=-1).sum(
+            -1, keepdim=True)[..., None] + 1e-9 * eye  # fmt: skip
         world = torch.linalg.solve(A + damping, b)[..., 0]
         local = torch.einsum("bvcd,bvpd->bvpc", axes, world[:, None] - begin[..., 0])
-        place = local[..., :2] / (local[..., 2:].clamp(min=0.02) * field[..., None, None])
+        depth = local[..., 2:].clamp(min=0.02) * field[..., None, None].clamp(min=1e-3)
+        place = local[..., :2] / depth
         apart = (place - uv).norm(dim=-1) / _APART
         trust = weights * there / (1 + apart.square())
     known = mask.sum(1) > 1
     fine = (known[:, None] & mask)[..., None, None] & local.isfinite().all(-1, keepdim=True)
-    return Meeting(torch.where(fine, local, 0.0), torch.where(fine, place, 0.0), known)
+    found = (torch.where(fine, x, 0.0).to(kind) for x in (local, place))
+    return Meeting(*found, known)

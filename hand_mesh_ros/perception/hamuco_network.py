@@ -25,11 +25,18 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+# Half-widths of the crop: by which places may differ, and one sigma of those that do not.
+_APART: Final = 0.12
+_NOISE: Final = 0.036
 SHIPPED: Final = Path(__file__).parents[1] / "networks" / "weights" / "hamuco.safetensors"
 
 
 class HamucoNetwork:
-    """A `Hamuco` of evidence or of pictures as a `HandNetwork`; a lone view is answered alone."""
+    """A `Hamuco` of evidence or of pictures as a `HandNetwork`; a lone view is answered alone.
+
+    The landmark network's own places are sharper where both agree: the nearer they are, the more
+    of them is in the answer, and how far they are apart is how sure it is.
+    """
 
     def __init__(self, network: Hamuco, model_id: str, device: str, sigma: SigmaRule) -> None:
         from hand_mesh_ros.networks.evidence import EvidenceNetwork
@@ -60,12 +67,12 @@ class HamucoNetwork:
         with torch.inference_mode():
             inputs = {name: laid(value) for name, value in self._seen(batch).items()}
             there = torch.from_numpy(mask).to(self.device)
-            field = laid(tensor(batch.field))
-            axes = laid(tensor(batch.axes))
+            field, axes = laid(tensor(batch.field)), laid(tensor(batch.axes))
+            centres = None if batch.centres is None else laid(tensor(batch.centres))
             if mask.shape[1] == 1:
                 _, said = self._network.alone(inputs, there, field)
             else:
-                alone, said = self._network(inputs, there, axes, field)
+                alone, said = self._network(inputs, there, axes, field, None, centres)
                 lone = there.sum(1) == 1
                 if lone.any():
                     said = _chosen(lone, alone, said)
@@ -73,9 +80,17 @@ class HamucoNetwork:
         def taken(value: torch.Tensor) -> Array:
             return value[place].float().cpu().numpy().astype(np.float64)
 
+        uv = taken(said.uv)
+        uv_sigma = None
+        if "landmarks" in inputs:
+            apart = taken(inputs["landmarks"])[..., :2] - taken(said.marks_uv)
+            off = np.square(np.linalg.norm(apart, axis=-1) / _APART)
+            uv = uv + apart / (1 + off)[..., None]
+            uv_sigma = _NOISE * np.sqrt(1 + off)
         return NetworkHands(
-            taken(said.points.joints), taken(said.uv), taken(said.rotations), taken(said.betas)
-        )
+            taken(said.points.joints), uv, taken(said.rotations), taken(said.betas),
+            uv_sigma=uv_sigma,
+        )  # fmt: skip
 
     def _seen(self, batch: CropBatch) -> dict[str, torch.Tensor]:
         import torch

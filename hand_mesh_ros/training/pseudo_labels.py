@@ -22,7 +22,13 @@ from hand_mesh_ros.hand.mirror import mirror_model
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.perception.estimate import HandViews
 from hand_mesh_ros.perception.landmark_fit import LandmarkFit, LandmarkFitSettings
-from hand_mesh_ros.training.instants import LABEL_FIELDS, Array, StoreError, crop_cameras, crop_poses
+from hand_mesh_ros.training.instants import (
+    LABEL_FIELDS,
+    Array,
+    StoreError,
+    crop_cameras,
+    crop_poses,
+)
 from hand_mesh_ros.types import Camera, HandEstimate, View
 
 if TYPE_CHECKING:

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from hand_mesh_ros.hand.model import load_hand_model
-from hand_mesh_ros.networks.hamuco import Hamuco, ViewHands
+from hand_mesh_ros.networks.hamuco import Hamuco
 from hand_mesh_ros.networks.hamuco_cross import CrossSettings, CrossView
 from hand_mesh_ros.networks.hamuco_single import RawHands, ResNetSingleView, place_hands
 from hand_mesh_ros.networks.mano_head import rotations_from_6d
 from hand_mesh_ros.networks.mano_layer import ManoLayer
 from hand_mesh_ros.networks.mano_points import ManoPoints
+from hand_mesh_ros.networks.view_rays import meeting_points
 
 _SHAPES = {
     "middle": (14, 14, 112), "coarse": (7, 7, 192), "landmarks": (21, 3), "world": (21, 3),
@@ -32,6 +33,14 @@ def _axes(hands: int, views: int) -> torch.Tensor:
     return rotations_from_6d(torch.randn(hands, views, 6, generator=made))
 
 
+def _cameras(hands: int, views: int, order: list[int] | None = None) -> dict[str, torch.Tensor]:
+    """All that is known of calibrated cameras; the hand is before each of them."""
+    axes = _axes(hands, views)
+    centres = -0.5 * axes[..., 2, :]  # half a metre behind the world's origin
+    made = {"axes": axes, "centres": centres, "field": torch.full((hands, views), 0.2)}
+    return made if order is None else {name: value[:, order] for name, value in made.items()}
+
+
 @pytest.fixture(scope="module")
 def network() -> Hamuco:
     """A network whose parts all matter: nothing is left at the zeros that training begins with."""
@@ -41,12 +50,6 @@ def network() -> Hamuco:
         for parameter in made.parameters():
             parameter.add_(0.03 * torch.randn_like(parameter))
     return made
-
-
-def _same(a: ViewHands, b: ViewHands) -> None:
-    torch.testing.assert_close(a.rotations, b.rotations, atol=2e-4, rtol=0)
-    torch.testing.assert_close(a.uv, b.uv, atol=2e-4, rtol=1e-4)
-    torch.testing.assert_close(a.points.joints, b.points.joints, atol=2e-5, rtol=0)
 
 
 def _count(module: torch.nn.Module) -> float:
@@ -83,34 +86,32 @@ def test_eight_views_are_168_nodes_and_the_wide_network_answers_pictures() -> No
 def test_the_order_of_views_means_nothing(network: Hamuco, calibrated: bool) -> None:
     inputs, mask = _inputs(2, 4), torch.ones(2, 4, dtype=torch.bool)
     mask[1, 2] = False
-    axes = _axes(2, 4) if calibrated else None
-    order = torch.tensor([2, 0, 3, 1])
+    order = [2, 0, 3, 1]
     with torch.inference_mode():
-        _, plain = network(inputs, mask, axes)
+        _, plain = network(inputs, mask, **(_cameras(2, 4) if calibrated else {}))
         shuffled = {name: value[:, order] for name, value in inputs.items()}
-        turned = None if axes is None else axes[:, order]
-        _, other = network(shuffled, mask[:, order], turned)
+        _, other = network(
+            shuffled, mask[:, order], **(_cameras(2, 4, order) if calibrated else {})
+        )
     keep = mask[:, order]
-    assert torch.allclose(plain.uv[:, order][keep], other.uv[keep], atol=2e-4)
+    assert torch.allclose(plain.uv[:, order][keep], other.uv[keep], atol=1e-3)
     difference = plain.points.joints[:, order] - other.points.joints
-    assert difference[keep].abs().max() < 2e-5
+    assert difference[keep].abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_a_masked_view_is_one_that_is_not_there(network: Hamuco, calibrated: bool) -> None:
     inputs, mask = _inputs(2, 5), torch.ones(2, 5, dtype=torch.bool)
     mask[:, 3] = False
-    axes = _axes(2, 5)
     rest = [0, 1, 2, 4]
+    all_of, some = (_cameras(2, 5), _cameras(2, 5, rest)) if calibrated else ({}, {})
     with torch.inference_mode():
-        _, masked = network(inputs, mask, axes if calibrated else None)
-        _, removed = network(
-            {name: value[:, rest] for name, value in inputs.items()}, mask[:, rest],
-            axes[:, rest] if calibrated else None,
-        )  # fmt: skip
-        _, whole = network(inputs, torch.ones_like(mask), axes if calibrated else None)
-    assert torch.allclose(masked.uv[:, rest], removed.uv, atol=2e-4)
-    assert (masked.points.joints[:, rest] - removed.points.joints).abs().max() < 2e-5
+        _, masked = network(inputs, mask, **all_of)
+        fewer = {name: value[:, rest] for name, value in inputs.items()}
+        _, removed = network(fewer, mask[:, rest], **some)
+        _, whole = network(inputs, torch.ones_like(mask), **all_of)
+    assert torch.allclose(masked.uv[:, rest], removed.uv, atol=1e-3)
+    assert (masked.points.joints[:, rest] - removed.points.joints).abs().max() < 1e-4
     # and it would have been heard
     assert (whole.points.joints[:, rest] - removed.points.joints).abs().max() > 1e-3
 
@@ -119,28 +120,53 @@ def test_any_number_of_views_runs(network: Hamuco) -> None:
     for views in range(1, 9):
         mask = torch.ones(1, views, dtype=torch.bool)
         with torch.inference_mode():
-            single, cross = network(_inputs(1, views), mask, _axes(1, views))
+            single, cross = network(_inputs(1, views), mask, **_cameras(1, views))
         assert cross.uv.shape == single.uv.shape == (1, views, 21, 2)
         assert cross.points.joints.isfinite().all()
 
 
 def test_views_may_be_kept_from_looking_at_each_other(network: Hamuco) -> None:
-    mask, axes = torch.ones(1, 3, dtype=torch.bool), _axes(1, 3)
+    mask = torch.ones(1, 3, dtype=torch.bool)
     blind = torch.eye(3, dtype=torch.bool)[None]
     with torch.inference_mode():
-        _, seeing = network(_inputs(1, 3), mask, axes)
-        _, unseeing = network(_inputs(1, 3), mask, axes, see=blind)
+        _, seeing = network(_inputs(1, 3), mask, **_cameras(1, 3))
+        _, unseeing = network(_inputs(1, 3), mask, **_cameras(1, 3), see=blind)
     assert (seeing.uv - unseeing.uv).abs().max() > 1e-3
 
 
 def test_what_the_world_is_called_means_nothing(network: Hamuco) -> None:
-    """Only relative rotations of the cameras are known to the network."""
-    mask, axes = torch.ones(1, 3, dtype=torch.bool), _axes(1, 3)
-    world = _axes(1, 1)
+    """Only where the cameras are to each other is known to the network."""
+    mask, cameras = torch.ones(1, 3, dtype=torch.bool), _cameras(1, 3)
+    turn = _axes(1, 1)
+    moved = {
+        "axes": cameras["axes"] @ turn,
+        "centres": cameras["centres"] @ turn[:, 0] + torch.tensor([0.3, -1.0, 0.5]),
+        "field": cameras["field"],
+    }
     with torch.inference_mode():
-        _, a = network(_inputs(1, 3), mask, axes)
-        _, b = network(_inputs(1, 3), mask, axes @ world)
-    _same(a, b)
+        _, a = network(_inputs(1, 3), mask, **cameras)
+        _, b = network(_inputs(1, 3), mask, **moved)
+    torch.testing.assert_close(a.rotations, b.rotations, atol=1e-3, rtol=0)
+    torch.testing.assert_close(a.uv, b.uv, atol=2e-3, rtol=0)
+
+
+def test_rays_meet_where_the_points_are_and_one_wrong_view_is_outvoted() -> None:
+    cameras, mask = _cameras(2, 4), torch.ones(2, 4, dtype=torch.bool)
+    made = torch.Generator().manual_seed(3)
+    world = 0.05 * torch.randn(2, 1, 21, 3, generator=made)
+    local = (world - cameras["centres"][:, :, None]) @ cameras["axes"].transpose(-1, -2)
+    uv = local[..., :2] / local[..., 2:] / cameras["field"][..., None, None]
+    sure = torch.ones(2, 4, 21)
+    met = meeting_points(uv, sure, mask, **cameras)
+    assert met.known.all()
+    assert (met.points - local).abs().max() < 1e-3
+    wrong = uv.clone()
+    wrong[:, 1] += 0.8
+    outvoted = meeting_points(wrong, sure, mask, **cameras)
+    assert (outvoted.points[:, 0] - local[:, 0]).norm(dim=-1).median() < 0.005
+    mask[1, 1:] = False
+    alone = meeting_points(uv, sure, mask, **cameras)
+    assert alone.known.tolist() == [True, False] and not alone.points[1].any()
 
 
 def test_gradients_go_where_they_are_published_to(network: Hamuco) -> None:

@@ -132,7 +132,8 @@ def test_one_batch_is_learnt_by_heart(batch: dict[str, torch.Tensor]) -> None:
     with torch.inference_mode():
         from hand_mesh_ros.training.hamuco_module import _cameras, _pa_mm
 
-        single, cross = module.network(batch, batch["valid"], *_cameras(batch))
+        axes, field, centres = _cameras(batch)
+        single, cross = module.network(batch, batch["valid"], axes, field, None, centres)
     for hands in (single, cross):
         away = 112 * (hands.marks_uv - batch["landmarks"][..., :2]).norm(dim=-1)
         assert away.mean() < 2  # pixels
