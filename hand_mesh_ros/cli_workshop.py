@@ -157,8 +157,15 @@ def bench_data_command(
     add_figures(out / "data.json", figures)
 
 
-@bench_app.command("texture", epilog="Example: hand-mesh bench texture")
+@bench_app.command(
+    "texture",
+    epilog="Examples: hand-mesh bench texture   |   "
+    "hand-mesh bench texture --picture docs/texture.jpg",
+)
 def bench_texture_command(
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw textures of some renders there instead.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for amvur.json.")] = Path("out/bench"),
 ) -> None:
     """Skin's albedo with and without the mask of what covers the hand, on renders-v1's test part.
@@ -166,8 +173,13 @@ def bench_texture_command(
     Needs the store of that part: `hand-mesh data instants test`, a minute or two, makes it.
     """
     from hand_mesh_ros.evaluation.bench_texture import texture_figures
+    from hand_mesh_ros.evaluation.texture_picture import texture_sheet
+    from hand_mesh_ros.render.sheet import write_image
     from hand_mesh_ros.training.instants import StoreError
 
+    if picture is not None:
+        typer.echo(f"wrote {write_image(picture, texture_sheet())}")
+        return
     try:
         with progress_bar("bench texture") as report:
             figures = texture_figures(progress=report)

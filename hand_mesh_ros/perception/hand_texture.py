@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from hand_mesh_ros.perception.skin_texture import SkinTexture, skin_texture
 from hand_mesh_ros.perception.surface import with_meshes
 from hand_mesh_ros.types import FloatArray, HandSet, Side, View
 
+if TYPE_CHECKING:
+    from hand_mesh_ros.networks.evidence import EvidenceNetwork
+    from hand_mesh_ros.networks.hand_mask import HandMask
+
 _CROP: Final = 224
 _MOST_TRACKS: Final = 8
 
@@ -32,7 +36,7 @@ class SkinMasks:
     """
 
     @cached_property
-    def _networks(self) -> tuple[object, object]:
+    def _networks(self) -> tuple[EvidenceNetwork, HandMask]:
         from hand_mesh_ros.networks.evidence import EvidenceNetwork
         from hand_mesh_ros.networks.hand_mask import load_hand_mask
 
@@ -45,15 +49,17 @@ class SkinMasks:
         evidence, mask = self._networks
         flip = left[:, None, None, None]
         right_hands = np.where(flip, crops[:, :, ::-1], crops)
-        found = mask.probability(evidence(np.ascontiguousarray(right_hands)))  # type: ignore[attr-defined,operator]
+        found = mask.probability(evidence(np.ascontiguousarray(right_hands)))
         return np.where(flip[..., 0], found[:, :, ::-1], found)
 
 
 def view_colours(
-    view: View, vertices: FloatArray, faces: NDArray[np.integer], side: Side, masks: SkinMasks
-) -> SkinColours:
+    view: View, vertices: FloatArray, faces: NDArray[np.integer], side: Side,
+    masks: SkinMasks | None,
+) -> SkinColours:  # fmt: skip
     """What a view with an image shows of a hand's skin; its ``vertices`` (V, 3) in the world.
 
+    Without ``masks``, whatever is before the hand is taken for its skin.
     Colours are taken from a crop of the view's region, as large as the mask network's: a closer
     look would tell more of a vertex than it has to itself.
     """
@@ -61,10 +67,12 @@ def view_colours(
     matrix = crop_matrix(view.roi, _CROP)
     crop = warp(np.ascontiguousarray(view.frame.image), matrix, _CROP)
     uv = transform_points(invert_affine(matrix), project(view.camera, vertices)[None])[0]
-    mask = masks(crop, np.array([side == "left"]))[0]
-    places = (np.nan_to_num(uv) + 0.5) * (mask.shape[0] / _CROP) - 0.5
     points = moved(view.camera.T_camera_world, vertices)
-    return sample_skin(crop[0], uv, points, faces, bilinear(mask, places))
+    skin = None
+    if masks is not None:
+        mask = masks(crop, np.array([side == "left"]))[0]
+        skin = bilinear(mask, (np.nan_to_num(uv) + 0.5) * (len(mask) / _CROP) - 0.5)
+    return sample_skin(crop[0], uv, points, faces, skin)
 
 
 @dataclass(frozen=True)
