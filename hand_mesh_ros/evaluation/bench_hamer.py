@@ -6,6 +6,7 @@ import gc
 import os
 import platform
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -139,12 +140,15 @@ def _equality(
     precisions: list[Precision] = [torch.float32, _half()]
     if has_int8():
         precisions.append("int8")
-    networks: dict[str, Callable[[], Hamer | Wilor]] = {
-        f"{name} {seed}": lambda config=config, seed=seed: random_network(config, seed)
+    random: dict[str, Callable[[], Hamer | Wilor]] = {
+        f"{name} {seed}": partial(random_network, config, seed)
         for name, config in small_configs().items()
         for seed in range(seeds)
-    } | {path.name: lambda path=path: open_reconstructor(path) for path in weights}  # type: ignore[misc]
-    for name, make in networks.items():
+    }
+    trained: dict[str, Callable[[], Hamer | Wilor]] = {
+        path.name: partial(open_reconstructor, path) for path in weights
+    }
+    for name, make in (random | trained).items():
         step(f"equality: {name}")
         network = make()
         crops = random_crops(_CROPS, network.config.backbone.image[0])
@@ -166,11 +170,11 @@ def _speed(
     for batch in batches:
         crops = random_crops(batch, config.backbone.image[0])
         runs: dict[str, Callable[[], object]] = {
-            "plain": torch.no_grad()(lambda crops=crops: network(crops)),
-            "fused": lambda crops=crops: fast(crops),
+            "plain": partial(torch.no_grad()(network), crops),
+            "fused": partial(fast, crops),
         }
         if eight is not None:
-            runs["int8"] = lambda crops=crops: eight(crops)
+            runs["int8"] = partial(eight, crops)
         seconds = alternating(runs, repetitions, tick)
         work = operations(config, batch)
         found[str(batch)] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ def cpu_rates(rows: int = 192, width: int = 1280, repetitions: int = 7) -> dict[
         x = torch.randn(rows, width, dtype=dtype)
         maps = [linear(weight, None, dtype, rows) for weight in weights]
         theirs = [weight.to(dtype) for weight in weights]
-        runs[f"{name}_eager"] = _each([lambda x, w=w: functional.linear(x, w) for w in theirs], x)
+        runs[f"{name}_eager"] = _each([partial(functional.linear, weight=w) for w in theirs], x)
         runs[f"{name}_packed"] = _each(maps, x)
     work = 2e-9 * rows * hidden * width * len(weights)
     return {name: work / s.wall for name, s in alternating(runs, repetitions).items()}
@@ -82,5 +83,5 @@ def alternating(
     return {name: Seconds(median(walls[name]), median(processors[name])) for name in runs}
 
 
-def _each(maps: list[Callable[[Tensor], Tensor]], x: Tensor) -> Callable[[], object]:
+def _each(maps: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Callable[[], object]:
     return lambda: [run(x) for run in maps]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
@@ -23,9 +25,8 @@ def random_network(config: HamerConfig | WilorConfig, seed: int = 0) -> Hamer | 
     network = network.to_empty(device="cpu").eval()
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
-        own = dict(module.named_parameters(recurse=False))
-        own |= dict(module.named_buffers(recurse=False))
-        for name, value in own.items():
+        own = (module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        for name, value in chain(*own):
             if value.is_floating_point():
                 _fill(module, name, value.detach(), generator)
     head = network.mano_head if isinstance(network, Hamer) else network.backbone
@@ -42,10 +43,8 @@ def _fill(module: nn.Module, name: str, value: Tensor, generator: torch.Generato
     elif name == "weight" and isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         value.normal_(0, (3 * value[0].numel()) ** -0.5, generator=generator)
     else:
-        is_one = name == "running_var" or (name == "weight" and value.ndim == 1)
-        value.normal_(float(is_one), 0.1, generator=generator).abs_() if is_one else value.normal_(
-            0, 0.1, generator=generator
-        )
+        is_scale = name == "running_var" or (name == "weight" and value.ndim == 1)
+        value.normal_(float(is_scale), 0.1, generator=generator)
 
 
 def random_crops(count: int, size: int, seed: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hand_mesh_ros.hand.layout import NUM_BETAS, NUM_JOINTS
 from hand_mesh_ros.networks.fused_decoder import FusedDecoder
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def fused(
-    network: Hamer | Wilor,
+    network: Hamer | Wilor | nn.Module,
     device: torch.device | str = "cpu",
     dtype: Precision | None = None,
     buckets: Sequence[int] | None = None,
@@ -47,17 +47,20 @@ def fused(
     if not isinstance(network, Hamer | Wilor):
         raise TypeError(f"only Hamer and Wilor have a fused path, not {type(network).__name__}")
     device = torch.device(device)
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", torch.cuda.current_device())
     if dtype == "int8" and device.type != "cpu":
         raise ValueError(f'dtype "int8" is for the CPU, not for {device}')
+    device = torch.empty(0, device=device).device  # with its number, as parameters say it
     if next(network.parameters()).device != device:
         network = copy.deepcopy(network).to(device)
     if dtype == "int8" and not has_int8():
         raise ValueError('this build of PyTorch has no int8 products: choose another than "int8"')
     precision = fastest(device) if dtype is None else dtype
     with torch.no_grad():
-        core = (_Hamer if isinstance(network, Hamer) else _Wilor)(network, precision)
+        core: _Hamer | _Wilor = (
+            _Hamer(network, precision)
+            if isinstance(network, Hamer)
+            else _Wilor(network, precision)
+        )
     if buckets is None and device.type == "cuda":
         buckets = BUCKETS
     return FusedNetwork(core, device, precision, buckets)

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class FusedDecoder:
     def __init__(self, head: HamerDecoder) -> None:
         asked = head.transformer
         start = (asked.to_token_embedding.bias + asked.pos_embedding[0]).detach()
-        layers = list(asked.transformer.layers)
+        layers: list[Any] = list(asked.transformer.layers)
         self.start: Tensor = start + layers[0][0](start[None])[0].detach()  # (1, dim)
         self.layers = [_fused(layer, first=not k) for k, layer in enumerate(layers)]
         cross = layers[0][1]
@@ -75,15 +75,17 @@ def _norm(x: Tensor) -> Tensor:
     return functional.layer_norm(x, x.shape[1:])
 
 
-def _keys(attention: nn.Module) -> Tensor:
+def _keys(attention: Any) -> Tensor:
     """The keys' matrix (heads, dim_head, context) of a cross-attention, scaled."""
     k, _ = attention.to_kv.weight.detach().chunk(2)
     k = k.unflatten(0, (attention.heads, -1))
-    return k * k.shape[1] ** -0.5
+    scaled: Tensor = k * k.shape[1] ** -0.5
+    return scaled
 
 
 def _fused(layer: nn.ModuleList, first: bool) -> FusedLayer:
-    alone, cross, mlp = layer
+    parts: Any = layer  # whose modules' attributes no type knows
+    alone, cross, mlp = parts
 
     def plain(weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Linear:
         return linear(weight, bias, torch.float32, 1, gelu)

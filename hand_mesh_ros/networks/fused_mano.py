@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +18,19 @@ class FusedMano(nn.Module):
     export cannot follow it. Rest joints are linear in the shape without the vertices between.
     """
 
-    def __init__(self, mano: CheckpointMano) -> None:
+    template: Tensor
+    shapes: Tensor
+    poses: Tensor
+    rest: Tensor
+    rest_shapes: Tensor
+    weights: Tensor
+    tips: Tensor
+    order: Tensor
+    identity: Tensor
+
+    def __init__(self, model: CheckpointMano) -> None:
         super().__init__()
+        mano: Any = model  # whose buffers no type knows
         self.parents: list[int] = mano.parents.tolist()
         shapes = mano.shapedirs.detach()
         arrays = {

@@ -40,6 +40,7 @@ class FusedViT:
         self.heads = net.config.heads
         self.between = torch.float32 if precision == "int8" else precision
         self.patch = copy.deepcopy(net.patch_embed.proj)
+        assert self.patch.bias is not None
         self.start = (net.positions(*net.config.grid) + self.patch.bias).detach().clone()
         self.questions = None if questions is None else questions.detach().clone()
         many = self.start.shape[1] + (0 if questions is None else questions.shape[1])

@@ -142,7 +142,7 @@ def test_too_little_memory_leaves_the_smaller_batches(
 
 def test_what_cannot_be_fused_is_told(network: Hamer | Wilor) -> None:
     with pytest.raises(TypeError, match="not Linear"):
-        fused(nn.Linear(1, 1))  # type: ignore[arg-type]
+        fused(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="for the CPU"):
         fused(network, "cuda:0", dtype="int8")
     with pytest.raises(ValueError, match=r"fused for images of \(64, 48\)"):
