@@ -124,7 +124,14 @@ class SimaHands(NamedTuple):
 
 
 class Sima(nn.Module):
-    """Single- or multi-view; `forward` takes views one by one, `together` those of one hand."""
+    """Single- or multi-view; `forward` takes views one by one, `together` those of one hand.
+
+    `head_vertices` (K,), `head_faces` (F, 3): the finest level that the decoder itself speaks of,
+    by numbers in the mesh, and the faces among these.
+    """
+
+    head_vertices: Tensor
+    head_faces: Tensor
 
     def __init__(
         self, model: HandModel, settings: SimaSettings, cache: Path | None = None
@@ -148,7 +155,6 @@ class Sima(nn.Module):
         self.lifting = Lifting(model, levels, settings.decoder)
         self.decoder = SpiralDecoder(model, levels, settings.decoder)
         self.joints_of = JointsOfVertices(model)
-        # the finest level that the decoder itself speaks of, and its faces
         head = levels.levels[len(levels.levels) - len(settings.decoder.channels)]
         self.register_buffer("head_vertices", torch.tensor(head.vertices), persistent=False)
         self.register_buffer("head_faces", torch.tensor(head.faces), persistent=False)

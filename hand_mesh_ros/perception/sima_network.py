@@ -78,7 +78,10 @@ class SimaNetwork:
             )
             # its order is that of hands and their views
             back = flat.argsort().argsort()
-            return type(said)(*(value[back] for value in said[:-1]), said.features)
+            ordered = {
+                name: value[back] for name, value in said._asdict().items() if name != "features"
+            }
+            return said._replace(**ordered)
 
     def _seen(self, batch: CropBatch) -> dict[str, torch.Tensor]:
         import torch

@@ -75,9 +75,8 @@ class _SimaModule(lightning.LightningModule):
             torch.manual_seed(recipe.seed)
             self.network = Sima(model, settings, hierarchy_cache())
         self.layer = ManoLayer(model)
-        self.errors = torch.nn.ModuleDict(
-            {name: MeanMetric() for name in ("mpjpe", "mpvpe", "pa_mpjpe", "pa_mpvpe")}
-        )
+        self.val_mpjpe, self.val_mpvpe = MeanMetric(), MeanMetric()
+        self.val_pa_mpjpe, self.val_pa_mpvpe = MeanMetric(), MeanMetric()
 
     @property
     def store_fields(self) -> tuple[str, ...]:
@@ -88,10 +87,10 @@ class _SimaModule(lightning.LightningModule):
         hands = self.network.together(batch, mask, crop_axes_of(batch))
         truth, vertices = self._truth(batch, mask, whole=True)
         for name, values in errors_of(hands, truth, vertices).items():
-            self.errors[name].update(torch.from_numpy(values))
-        size = int(mask.sum())
-        for name, metric in self.errors.items():
-            self.log(f"val_{name}", metric, prog_bar=name == "pa_mpjpe", batch_size=size)
+            metric: MeanMetric = getattr(self, f"val_{name}")
+            metric.update(torch.from_numpy(values))
+            shown = name == "pa_mpjpe"
+            self.log(f"val_{name}", metric, prog_bar=shown, batch_size=int(mask.sum()))
 
     def configure_optimizers(self) -> Any:
         world = self.trainer.world_size if self._trainer is not None else 1
