@@ -74,11 +74,17 @@ def _panels(columns: Columns) -> dict[str, dict[str, str]]:
 
 
 def _finish(axis: Any, name: str, lines: Sequence[Sequence[float]]) -> None:
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
     values = np.concatenate([np.asarray(line, dtype=np.float64) for line in lines])
     values = values[np.isfinite(values)]
     if "loss" in name and (values > 0).all():
         axis.set_yscale("log")
+        if values.max() < 10 * values.min():  # numbers that can be read within one power of ten
+            for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+                which(ScalarFormatter())
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     unit = ", mm" if name.endswith(("mpjpe", "mpvpe")) else ""
     axis.set(xlabel="epoch", title=f"{name.replace('_', ' ')}{unit}")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=6.5, framealpha=0.6, ncols=1 + len(lines) // 5)

@@ -87,7 +87,7 @@ def hamer_example_of(
     crop = warp(np.ascontiguousarray(sample.image), matrix, CROP, "zero")[0]
     if augmentation is not None:
         crop = coloured(crop, augmentation, rng)
-    counted = np.isfinite(sample.uv).all(-1)
+    counted = np.asarray(np.isfinite(sample.uv).all(-1))
     if sample.counted is not None:
         counted &= sample.counted
     uv = 2 * transform_points(invert_affine(matrix), sample.uv[None])[0] / CROP - 1
@@ -139,7 +139,7 @@ def _axes(sample: HandSample, roi: NDArray[np.float64]) -> NDArray[np.float64]:
 def _joints(sample: HandSample, R: NDArray[np.float64], left: bool) -> NDArray[np.float64]:
     if sample.joints is None:
         return np.full((21, 3), np.nan)
-    known = np.isfinite(sample.joints).all(-1)
+    known = np.asarray(np.isfinite(sample.joints).all(-1))
     if sample.counted is not None and sample.calibrated:
         known &= sample.counted
     joints = np.where(known[:, None], sample.joints, np.nan)

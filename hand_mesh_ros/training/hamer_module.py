@@ -73,8 +73,10 @@ class HamerModule(lightning.LightningModule):
         # the first weights are the recipe's too, whatever ran before in this process
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            kind = SmallSubject if self.settings.network == "small" else CropSubject
-            self.subject: Subject = kind(recipe, sizes)
+            small = self.settings.network == "small"
+            self.subject: Subject = (
+                SmallSubject(recipe, sizes) if small else CropSubject(recipe, sizes)
+            )
             self.network: nn.Module = self.subject.network
             self.judge = self.subject.judge or Discriminator()
         self.recorded = Recorded(self.settings.mocap, recipe.file)

@@ -64,6 +64,9 @@ class HamerOn(nn.Module):
     weights: see `create_backbone`. decoder: its sizes, but that its context is the backbone's.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, model: HandModel, backbone: str, weights: str | None, decoder: DecoderConfig
     ) -> None:

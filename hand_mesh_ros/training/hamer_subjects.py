@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,8 +32,10 @@ Batch = Mapping[str, Tensor]
 class Subject(Protocol):
     """A network and how it is asked. judge: its own discriminator, where it has one."""
 
-    network: nn.Module
-    judge: Discriminator | None
+    @property
+    def network(self) -> nn.Module: ...
+    @property
+    def judge(self) -> Discriminator | None: ...
 
     def answer(self, batch: Batch) -> tuple[Reconstruction, dict[str, Tensor]]:
         """The answer, and other places in the crop (B, 21, 2) that it should have, by a name."""
@@ -47,7 +49,7 @@ class Subject(Protocol):
 class SmallSubject:
     """`HamerSmall` on stores of instants. sizes: of `HamerSmallConfig`."""
 
-    store_fields = (
+    store_fields: Sequence[str] = (
         "middle", "coarse", "landmarks", "world", "presence", "right",
         "joints", "uv", "rotations", "betas", "K", "crop_matrix",
     )  # fmt: skip

@@ -58,7 +58,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False)
         check_same(recipe, out)
     out.mkdir(parents=True, exist_ok=True)
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    module = create_task(recipe)
+    module: Any = create_task(recipe)
     stored = recipe.data.train.store is not None
     data: lightning.LightningDataModule
     if hasattr(module, "data"):  # a task may have batches of its own kind
