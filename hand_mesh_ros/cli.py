@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hand_mesh_ros import (
+    cli_amvur,
     cli_calibrate,
     cli_evaluate,
     cli_fused,
@@ -38,6 +39,7 @@ app.command("train", epilog=cli_train.EPILOG)(cli_train.train)
 model_app.command("sigma", epilog=cli_sigma.EPILOG)(cli_sigma.model_sigma)
 model_app.command("convert", epilog=cli_networks.CONVERT_EPILOG)(cli_networks.convert)
 model_app.command("export", epilog=cli_fused.EXPORT_EPILOG)(cli_fused.export)
+bench_app.command("amvur", epilog=cli_amvur.BENCH_EPILOG)(cli_amvur.bench_amvur)
 bench_app.command("hamuco", epilog=cli_hamuco.BENCH_EPILOG)(cli_hamuco.bench_hamuco)
 bench_app.command("sima", epilog=cli_sima.EPILOG)(cli_sima.bench_sima)
 bench_app.command("hamer", epilog=cli_fused.BENCH_EPILOG)(cli_fused.bench_hamer)
