@@ -30,7 +30,7 @@ from hand_mesh_ros.training.recipes import Recipe
 from hand_mesh_ros.training.settings import RecipeError, settings_from
 
 Batch = dict[str, Tensor]
-_PRIOR_VERTICES = 8  # of which the prior's covariance is told in training
+PRIOR_VERTICES = 8  # of which the prior's covariance is told in training
 _WITHIN = (2.366, 3.506, 7.815)  # chi-squared with three degrees of freedom at `LEVELS`
 
 
@@ -79,7 +79,7 @@ class AmvurModule(lightning.LightningModule):
     def losses(self, batch: Batch, ramp: float = 1.0) -> dict[str, Tensor]:
         """Weighted parts of the objective."""
         cues = cues_of(batch, self.network.settings.maps)
-        hands = self.network(cues, 21 + _PRIOR_VERTICES)
+        hands = self.network(cues, 21 + PRIOR_VERTICES)
         if self.weights.objective == "published":
             return published(self.network, hands, cues, batch)
         if self.weights.objective == "weak":
