@@ -29,11 +29,12 @@ class DecoderSettings:
 
     channels: of the coarsest level's vertices and after each finer one's convolution. If there are
     fewer than the mesh has levels, the head is at the last one that there is a number for, and what
-    it says is carried up by barycentric weights. lifting: "uniform" begins with 0.01 everywhere, as
-    published; "near" with what is near a vertex in the hand at rest. template: the head tells what
-    is to be added to the model's mean shape, in units of three centimetres (False, as published: the
-    vertices themselves, metres), and its activation is a smooth one: narrow layers of ReLU, whose
-    answers begin metres off, are dead after some steps.
+    it says is carried to all vertices: by "barycentric" weights, or by those of `hand.carry`
+    ("fitted"). lifting: "uniform" begins with 0.01 everywhere, as published; "near" with what is
+    near a vertex in the hand at rest. template: the head tells what is to be added to the model's
+    mean shape, in units of three centimetres (False, as published: the vertices themselves, in
+    metres), and its activation is a smooth one: narrow layers of ReLU, whose answers begin metres
+    off, are dead after some steps.
     """
 
     channels: tuple[int, ...] = (256, 256, 128, 64, 32)
