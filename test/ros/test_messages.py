@@ -11,7 +11,10 @@ import pytest
 messages = pytest.importorskip("hand_mesh_ros.msg", reason="the ROS messages are not built")
 
 MSG = Path(__file__).resolve().parents[2] / "msg"
-NAMES = ("Hand", "HandArray", "HandMesh", "HandObservations", "ManoParameters", "MeshTopology")
+NAMES = (
+    "Hand", "HandArray", "HandMesh", "HandObservations", "HandTexture", "ManoParameters",
+    "MeshTopology",
+)  # fmt: skip
 
 
 def fields(name: str) -> list[tuple[str, str]]:
