@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ def write_store(
 def write_part(request: StoreRequest, out: Path, first: int) -> None:
     """The part that begins with instant `first`."""
     instants = open_instants(request.source, request.views, request.options)
-    writer = _writer()
+    writer = _writer(request.options.get("mano"))
     count = min(PART, request.count - first)
     groups = [instants(number) for number in range(first, first + count)]
     arrays = _blank(count, request.views, writer.vertices)
@@ -105,9 +105,9 @@ def write_part(request: StoreRequest, out: Path, first: int) -> None:
 class _Writer:
     """The networks and models that all parts of a process share."""
 
-    def __init__(self) -> None:
+    def __init__(self, mano: str | None) -> None:
         self._evidence = EvidenceNetwork()
-        right = load_hand_model()
+        right = load_hand_model(None if mano is None else Path(mano).expanduser())
         self.vertices = right.num_vertices
         self._models = frozenset({right.model_id, mirror_model(right).model_id})
 
@@ -157,13 +157,10 @@ class _Writer:
             arrays[name][valid] = values
 
 
-_WRITERS: list[_Writer] = []
-
-
-def _writer() -> _Writer:
-    if not _WRITERS:
-        _WRITERS.append(_Writer())
-    return _WRITERS[0]
+@lru_cache(maxsize=2)
+def _writer(mano: str | None) -> _Writer:
+    """For the free hand, or for the MANO file that a data set's parameters belong to."""
+    return _Writer(mano)
 
 
 def _blank(count: int, views: int, vertices: int) -> dict[str, Array]:
