@@ -113,11 +113,12 @@ class HandTextures:
         self._masks = masks or SkinMasks()
         self._tracks: OrderedDict[int, _Gathered] = OrderedDict()
 
-    def add(self, hands: HandSet, views: int | None = None) -> None:
+    def add(self, hands: HandSet, views: int | None = None) -> tuple[int, ...]:
         """Look at the hands of a set, each in all of its views with images, or in so many ``views``
 
-        of them, in turn.
+        of them, in turn. Returns the tracks that something was learned of.
         """
+        learned = []
         meshed = with_meshes(hands, self._models).hands
         for hand, seen in zip(meshed, hands.observed, strict=False):
             usable = [v for v in seen if v.frame is not None and v.frame.image.size]
@@ -132,6 +133,8 @@ class HandTextures:
                 colours = view_colours(view, estimate.vertices, faces, track.side, self._masks)
                 track.pictures = most_telling([*track.pictures, colours], self._keep)
             track.texture = None
+            learned.append(hand.track_id)
+        return tuple(learned)
 
     def textured(self, track_id: int) -> Textured:
         """The texture of one of `track_ids`, as far as it is known; KeyError for another."""

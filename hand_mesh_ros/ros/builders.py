@@ -33,9 +33,11 @@ from hand_mesh_ros.msg import (
     HandArray,
     HandMesh,
     HandObservations,
+    HandTexture,
     ManoParameters,
     MeshTopology,
 )
+from hand_mesh_ros.perception.hand_texture import Textured
 from hand_mesh_ros.ros.images import header
 from hand_mesh_ros.ros.wire import Template, time_words
 from hand_mesh_ros.types import HandEstimate, HandSet, Side, TrackedHand, View
@@ -179,8 +181,14 @@ def joint_poses(estimate: HandEstimate, frame_id: str, stamp_ns: int) -> PoseArr
     return PoseArray(header=header(stamp_ns, frame_id), poses=poses(frames))
 
 
-def hand_mesh(hand: TrackedHand, topology_id: str, frame_id: str, stamp_ns: int) -> HandMesh:
-    """The surface of one hand; ``ValueError`` if its backend gave none."""
+def hand_mesh(
+    hand: TrackedHand,
+    topology_id: str,
+    frame_id: str,
+    stamp_ns: int,
+    colours: NDArray[np.uint8] | None = None,
+) -> HandMesh:
+    """The surface of one hand, in sRGB ``colours`` (V, 3); ``ValueError`` if it has none."""
     vertices = hand.estimate.vertices
     if vertices is None:
         raise ValueError(f"track {hand.track_id} has no vertices")
@@ -191,16 +199,41 @@ def hand_mesh(hand: TrackedHand, topology_id: str, frame_id: str, stamp_ns: int)
         topology_id=topology_id,
     )
     message.vertices.frombytes(np.ascontiguousarray(vertices, dtype=np.float32).data.cast("B"))
+    if colours is not None:
+        message.colours.frombytes(np.ascontiguousarray(colours).tobytes())
     return message
 
 
-def fill_hand_mesh(template: Template, hand: TrackedHand, stamp_ns: int) -> None:
+def fill_hand_mesh(
+    template: Template,
+    hand: TrackedHand,
+    stamp_ns: int,
+    colours: NDArray[np.uint8] | None = None,
+) -> None:
     """`hand_mesh` of a hand with as many vertices, of the same topology and frame."""
     assert hand.estimate.vertices is not None
     template["header.stamp"] = time_words(stamp_ns)
     template["track_id"] = hand.track_id
     template["side"] = SIDE_CODES[hand.estimate.side]
     template["vertices"] = hand.estimate.vertices.reshape(-1)
+    if colours is not None:
+        template["colours"] = colours.reshape(-1)
+
+
+def hand_texture(hand: Textured, topology_id: str, frame_id: str) -> HandTexture:
+    """The skin of a track's hand."""
+    texture = hand.texture
+    message = HandTexture(
+        header=header(hand.stamp_ns, frame_id),
+        track_id=hand.track_id,
+        side=SIDE_CODES[hand.side],
+        topology_id=topology_id,
+        pictures=hand.pictures,
+        observed=texture.observed.tolist(),
+    )
+    message.colours.frombytes(texture.srgb.tobytes())
+    message.sigma.frombytes(texture.sigma.astype(np.float32).tobytes())
+    return message
 
 
 def mesh_topology(model: HandModel) -> MeshTopology:

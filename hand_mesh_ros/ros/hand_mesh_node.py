@@ -32,6 +32,8 @@ from hand_mesh_ros.ros.worker import Worker
 _SPECS = {spec.name: spec for spec in NODE_SPECS}
 _LIVE = {"tf.prefix": "tf_prefix", "overlay.alpha": "overlay_alpha"} | {
     "marker.lifetime": "marker_lifetime",
+    "marker.texture": "marker_texture",
+    "mesh.texture": "mesh_texture",
     "calibrate_shape.frames": "calibration_frames",
     "calibrate_shape.timeout": "calibration_timeout",
     "calibrate_cell.sets": "cell_sets",
@@ -74,7 +76,7 @@ class HandMeshNode(ManagedNode):
         warm_up()  # here, so that no hand waits for it
         self._calibrations = Calibrations(settings, self._pipeline, models, self.get_logger())
         names = tuple(camera.name for camera in settings.cameras)
-        self._outputs = HandOutputs(self, names, models)
+        self._outputs = HandOutputs(self, names, models, settings.texture)
 
     def open(self, worker: Worker[RawSet]) -> CameraInputs:
         """Subscribe to the cameras."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,15 @@ _UNIT.orientation.w = 1.0
 _MESH_ALPHA = 0.9
 
 Faces = Mapping[Side, NDArray[np.integer]]
+# sRGB of vertices (V, 3) by track; tracks without have one colour
+Colours = Mapping[int, NDArray[np.uint8]]
+_PLAIN: Colours = MappingProxyType({})
 
 
 def marker_array(
-    hands: HandSet, faces: Faces, frame_id: str, lifetime: float, gone: Sequence[str] = ()
-) -> MarkerArray:
+    hands: HandSet, faces: Faces, frame_id: str, lifetime: float, gone: Sequence[str] = (),
+    colours: Colours = _PLAIN,
+) -> MarkerArray:  # fmt: skip
     """Markers of one frame set, stamped with its capture time, and the end of those ``gone``.
 
     ``faces`` (F, 3) per side; a hand without vertices, or of a side without faces, has no mesh.
@@ -39,7 +44,7 @@ def marker_array(
     seconds, nanoseconds = divmod(_nanoseconds(lifetime), 1_000_000_000)
     markers: list[Marker] = []
     for name, hand in hand_frames(hands).items():
-        markers.extend(_of_hand(name, hand, faces))
+        markers.extend(_of_hand(name, hand, faces, colours.get(hand.track_id)))
     for name in gone:
         markers.extend(
             Marker(ns=f"{name}/{part}", action=Marker.DELETE, pose=_UNIT) for part in _PARTS
@@ -51,8 +56,9 @@ def marker_array(
 
 
 def fill_markers(
-    template: Template, hands: HandSet, corners: Mapping[Side, NDArray[np.intp]], lifetime: float
-) -> None:
+    template: Template, hands: HandSet, corners: Mapping[Side, NDArray[np.intp]], lifetime: float,
+    colours: Colours = _PLAIN,
+) -> None:  # fmt: skip
     """`marker_array` of hands of the same names and sizes; ``corners`` (3F,) are its faces."""
     template["markers.*.header.stamp"] = time_words(hands.stamp_ns)
     template["markers.*.lifetime"] = time_words(_nanoseconds(lifetime))
@@ -66,6 +72,10 @@ def fill_markers(
             vertices = np.asarray(estimate.vertices, dtype=np.float64)
             np.take(vertices, corners[estimate.side], axis=0, out=place, mode="clip")
             template[f"markers.{index}.color"] = *colour, _MESH_ALPHA
+            skin = colours.get(hand.track_id)
+            if skin is not None:
+                painted = _painted(skin)[corners[estimate.side]]
+                template[f"markers.{index}.colors"] = painted.reshape(-1)
             index += 1
         template[f"markers.{index}.points"] = joints[_BONES].reshape(-1)
         template[f"markers.{index}.color"] = *colour, 1.0
@@ -84,27 +94,37 @@ class HandMarkers:
         self._packer = Packer(complain)
         self._shown: set[str] = set()
 
-    def build(self, hands: HandSet, frame_id: str, lifetime: float) -> Any:
-        """A MarkerArray of one frame set, as bytes or as the message; see `Packer`."""
+    def build(
+        self, hands: HandSet, frame_id: str, lifetime: float, colours: Colours = _PLAIN
+    ) -> Any:
+        """A MarkerArray of one frame set, as bytes or as the message; see `Packer`.
+
+        ``colours`` are those of meshes by track.
+        """
         named = hand_frames(hands)
         gone = tuple(sorted(self._shown - set(named)))
         self._shown = set(named)
         if not named and not gone:
             return MarkerArray()
         sizes = tuple(
-            (name, hand.estimate.side, len(hand.estimate.vertices))  # type: ignore[arg-type]
+            (
+                name, hand.estimate.side, len(hand.estimate.vertices),  # type: ignore[arg-type]
+                hand.track_id in colours,
+            )
             if _has_mesh(hand, self._corners)
             else (name,)
             for name, hand in named.items()
         )
         return self._packer.pack(
             (frame_id, sizes, gone),
-            lambda: marker_array(hands, self._faces, frame_id, lifetime, gone),
-            lambda template: fill_markers(template, hands, self._corners, lifetime),
+            lambda: marker_array(hands, self._faces, frame_id, lifetime, gone, colours),
+            lambda template: fill_markers(template, hands, self._corners, lifetime, colours),
         )
 
 
-def _of_hand(name: str, hand: TrackedHand, faces: Faces) -> list[Marker]:
+def _of_hand(
+    name: str, hand: TrackedHand, faces: Faces, colours: NDArray[np.uint8] | None
+) -> list[Marker]:
     estimate = hand.estimate
     r, g, b = (float(c) for c in track_colour(estimate.side, hand.track_id))
     joints = points(estimate.joints)
@@ -136,7 +156,17 @@ def _of_hand(name: str, hand: TrackedHand, faces: Faces) -> list[Marker]:
         color=ColorRGBA(r=r, g=g, b=b, a=_MESH_ALPHA),
         pose=_UNIT,
     )
+    if colours is not None:
+        shades = [ColorRGBA(r=r, g=g, b=b, a=a) for r, g, b, a in _painted(colours).tolist()]
+        mesh.colors = [shades[i] for i in faces[estimate.side].reshape(-1).tolist()]
     return [mesh, bones, spheres]
+
+
+def _painted(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """sRGB (V, 3) as red, green, blue, alpha (V, 4), 0..1."""
+    out = np.full((len(colours), 4), _MESH_ALPHA, dtype=np.float32)
+    out[:, :3] = colours / np.float32(255)
+    return out
 
 
 def _has_mesh(hand: TrackedHand, sides: Mapping[Side, Any]) -> bool:

@@ -157,6 +157,25 @@ NODE_SPECS = (
     Spec("publish_joint_tf", True, "Publish a TF frame for every joint as well.", live=True),
     Spec("overlay.alpha", 0.6, "Opacity of the mesh in overlays.", bounds=(0.0, 1.0), live=True),
     Spec("marker.lifetime", 0.4, "Lifetime of markers, s.", bounds=(0.0, 60.0), live=True),
+    Spec(
+        "marker.texture",
+        False,
+        "Mesh markers in the colours of the hand's own skin, once it is known.",
+        live=True,
+    ),
+    Spec("mesh.texture", False, "Colours of the skin in ~/mesh, once they are known.", live=True),
+    Spec(
+        "texture.period",
+        1.0,
+        "Seconds between two looks at hands' skin, while ~/texture or its colours are wanted.",
+        bounds=(0.0, 3600.0),
+    ),
+    Spec(
+        "texture.pictures",
+        6,
+        "Pictures of a hand that are kept for its texture: those that together tell most.",
+        bounds=(1, 64),
+    ),
     *COMMON_SPECS,
 )
 _CAMERA_SPECS = (

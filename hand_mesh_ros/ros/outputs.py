@@ -13,13 +13,14 @@ from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from hand_mesh_ros.hand.model import HandModel
-from hand_mesh_ros.msg import HandArray, HandMesh, HandObservations, MeshTopology
+from hand_mesh_ros.msg import HandArray, HandMesh, HandObservations, HandTexture, MeshTopology
 from hand_mesh_ros.perception.surface import with_meshes
 from hand_mesh_ros.ros import builders
 from hand_mesh_ros.ros.markers import HandMarkers
 from hand_mesh_ros.ros.overlays import Overlays
 from hand_mesh_ros.ros.packed import HandMeshes, HandTransforms
 from hand_mesh_ros.ros.settings import LiveSettings
+from hand_mesh_ros.ros.textures import TextureOutput, TextureSettings
 from hand_mesh_ros.types import SIDES, Frame, FrameSet, HandSet, Side, TrackedHand
 
 _RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -35,7 +36,11 @@ class HandOutputs:
     """The publishers of a node. `publish` is called from one thread only."""
 
     def __init__(
-        self, node: Node, cameras: tuple[str, ...], models: Mapping[Side, HandModel]
+        self,
+        node: Node,
+        cameras: tuple[str, ...],
+        models: Mapping[Side, HandModel],
+        texture: TextureSettings | None = None,
     ) -> None:
         self._node = node
         self._models = models
@@ -49,6 +54,8 @@ class HandOutputs:
         self._hands = make(HandArray, "~/hands", _RELIABLE)
         self._mesh = make(HandMesh, "~/mesh", _RELIABLE)
         self._topology = make(MeshTopology, "~/topology", _LATCHED)
+        self._texture = make(HandTexture, "~/texture", _LATCHED)
+        self._skin = TextureOutput(self._texture, models, texture or TextureSettings())
         self._markers = make(MarkerArray, "~/markers", _NEWEST)
         self._tf = make(TFMessage, "/tf", QoSProfile(depth=100))
         self._wrist: dict[Side, Any] = {}
@@ -97,6 +104,7 @@ class HandOutputs:
             if hand is not None:
                 self._publish_side(side, hand, frame_id, hands.stamp_ns)
         mesh, markers = _wanted(self._mesh), _wanted(self._markers)
+        skin = self._skin.colours()
         if mesh or markers or any(map(self._overlays.wanted, frames.frames)):
             hands = with_meshes(hands, self._models)
         if mesh:
@@ -104,16 +112,24 @@ class HandOutputs:
                 if hand.estimate.vertices is not None:
                     topology = self._models[hand.estimate.side].model_id
                     self._mesh.publish(
-                        self._packed_meshes.build(hand, topology, frame_id, hands.stamp_ns)
+                        self._packed_meshes.build(
+                            hand, topology, frame_id, hands.stamp_ns,
+                            skin.get(hand.track_id) if live.mesh_texture else None,
+                        )  # fmt: skip
                     )
         if markers:
             self._markers.publish(
-                self._packed_markers.build(hands, frame_id, live.marker_lifetime)
+                self._packed_markers.build(
+                    hands, frame_id, live.marker_lifetime, skin if live.marker_texture else {}
+                )
             )
         for index, frame in enumerate(frames.frames):
             if _wanted(self._observations[frame.camera.name]):
                 self._publish_observations(hands, index, frame)
         self._overlays.publish(hands, frames.frames, live.overlay_alpha)
+        coloured = (mesh and live.mesh_texture) or (markers and live.marker_texture)
+        if coloured or _wanted(self._texture):
+            self._skin.look(hands, frame_id)
 
     def _publish_side(self, side: Side, hand: TrackedHand, frame_id: str, stamp_ns: int) -> None:
         estimate = hand.estimate

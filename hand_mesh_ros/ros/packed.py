@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tf2_msgs.msg import TFMessage
 
 from hand_mesh_ros.ros import builders
@@ -35,11 +37,18 @@ class HandMeshes:
     def __init__(self, complain: Callable[[str], None]) -> None:
         self._packer = Packer(complain)
 
-    def build(self, hand: TrackedHand, topology_id: str, frame_id: str, stamp_ns: int) -> Any:
-        """The surface of one hand; ValueError if it has none."""
+    def build(
+        self,
+        hand: TrackedHand,
+        topology_id: str,
+        frame_id: str,
+        stamp_ns: int,
+        colours: NDArray[np.uint8] | None = None,
+    ) -> Any:
+        """The surface of one hand, in sRGB ``colours`` (V, 3); ValueError if it has none."""
         vertices = hand.estimate.vertices
         return self._packer.pack(
-            (frame_id, topology_id, None if vertices is None else len(vertices)),
-            lambda: builders.hand_mesh(hand, topology_id, frame_id, stamp_ns),
-            lambda template: builders.fill_hand_mesh(template, hand, stamp_ns),
+            (frame_id, topology_id, None if vertices is None else len(vertices), colours is None),
+            lambda: builders.hand_mesh(hand, topology_id, frame_id, stamp_ns, colours),
+            lambda template: builders.fill_hand_mesh(template, hand, stamp_ns, colours),
         )

@@ -18,6 +18,7 @@ from hand_mesh_ros.perception.track import TrackSettings
 from hand_mesh_ros.ros.node_specs import NODE_SPECS, camera_specs
 from hand_mesh_ros.ros.parameter_files import camera_topics
 from hand_mesh_ros.ros.parameters import declare, read
+from hand_mesh_ros.ros.textures import TextureSettings
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class LiveSettings:
     calibration_timeout: float
     cell_sets: int
     cell_timeout: float
+    mesh_texture: bool = False
+    marker_texture: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class NodeSettings:
     observe: ObserveSettings
     pipeline: PipelineSettings
     predict_to_now: bool
+    texture: TextureSettings
     live: LiveSettings
 
 
@@ -122,6 +126,7 @@ def load_settings(node: Node) -> NodeSettings:
             ),
         ),
         predict_to_now=values["track.predict_to_now"],
+        texture=TextureSettings(values["texture.period"], values["texture.pictures"]),
         live=live_settings(values),
     )
 
@@ -148,6 +153,8 @@ def live_settings(values: dict[str, Any]) -> LiveSettings:
         calibration_timeout=values["calibrate_shape.timeout"],
         cell_sets=values["calibrate_cell.sets"],
         cell_timeout=values["calibrate_cell.timeout"],
+        mesh_texture=values["mesh.texture"],
+        marker_texture=values["marker.texture"],
     )
 
 
