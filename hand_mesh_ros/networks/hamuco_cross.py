@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hand_mesh_ros.hand.layout import NUM_BETAS
 from hand_mesh_ros.networks.hamuco_graph import JOINTS, Block, GraphRegression
-from hand_mesh_ros.networks.hamuco_single import POSE, RawHands, SingleView
+from hand_mesh_ros.networks.hamuco_single import POSE, ZERO_POSE, RawHands, SingleView, begin_with
 
 _FINGERS = POSE - 6
 _AGREED = 3 * JOINTS + 6
@@ -71,12 +71,10 @@ class CrossView(nn.Module):
             nn.Linear(JOINTS * s.out, JOINTS * s.out), nn.LeakyReLU(),
             nn.Linear(JOINTS * s.out, POSE + NUM_BETAS + 3),
         )  # fmt: skip
-        nn.init.normal_(self.last[-1].weight, std=0.01)  # type: ignore[arg-type]
-        with torch.no_grad():
-            bias = self.last[-1].bias
-            bias.zero_()  # type: ignore[operator]
-            if not s.agreed:
-                bias[:POSE] = torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(POSE // 6)  # type: ignore[index]
+        bias = torch.zeros(POSE + NUM_BETAS + 3)
+        if not s.agreed:
+            bias[:POSE] = ZERO_POSE
+        begin_with(self.last[-1], bias)
 
     def forward(
         self, raw: RawHands, uvd: Tensor, joints: Tensor, sure: Tensor, deep: Tensor,

@@ -14,7 +14,7 @@ from hand_mesh_ros.hand.layout import NUM_BETAS, NUM_JOINTS
 from hand_mesh_ros.networks.evidence import COARSE, MIDDLE
 
 POSE = 6 * NUM_JOINTS
-_ZERO_POSE = torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(NUM_JOINTS)
+ZERO_POSE = torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(NUM_JOINTS)
 
 
 class RawHands(NamedTuple):
@@ -112,9 +112,9 @@ class ResNetSingleView(nn.Module):
             nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(0.1), nn.Linear(width, n))
             for n in (POSE, NUM_BETAS, 3)
         )
-        _begin(self.pose[-1], _ZERO_POSE)  # type: ignore[arg-type]
+        begin_with(self.pose[-1], ZERO_POSE)
         for head in (self.shape, self.camera):
-            _begin(head[-1], torch.zeros(()))  # type: ignore[arg-type]
+            begin_with(head[-1], torch.zeros(()))
 
     def forward(self, images: Tensor) -> SingleViews:
         """images (N, 3, 256, 256) in 0..1."""
@@ -144,7 +144,7 @@ class EvidenceSingleView(nn.Module):
             nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, POSE + NUM_BETAS + 3 + 21)
         )
         # a right hand that points up with its palm to the camera needs no more than the zero pose
-        _begin(self.out[-1], torch.cat([_ZERO_POSE, torch.zeros(NUM_BETAS + 3 + 21)]))  # type: ignore[arg-type]
+        begin_with(self.out[-1], torch.cat([ZERO_POSE, torch.zeros(NUM_BETAS + 3 + 21)]))
 
     def forward(
         self, middle: Tensor, coarse: Tensor, landmarks: Tensor, world: Tensor, presence: Tensor,
@@ -186,8 +186,9 @@ class _Residual(nn.Module):
         return x + self.inner(x)
 
 
-def _begin(layer: nn.Linear, bias: Tensor) -> None:
+def begin_with(layer: nn.Module, bias: Tensor) -> None:
     """An untrained answer of `bias`, whatever is seen, but for a little."""
+    assert isinstance(layer, nn.Linear)
     nn.init.normal_(layer.weight, std=0.01)
     with torch.no_grad():
         layer.bias.copy_(bias.expand_as(layer.bias))

@@ -63,5 +63,5 @@ def meeting_points(
         trust = weights * there / (1 + apart.square())
     known = mask.sum(1) > 1
     fine = (known[:, None] & mask)[..., None, None] & local.isfinite().all(-1, keepdim=True)
-    found = (torch.where(fine, x, 0.0).to(kind) for x in (local, place))
-    return Meeting(*found, known)
+    points, places = (torch.where(fine, x, 0.0).to(kind) for x in (local, place))
+    return Meeting(points, places, known)

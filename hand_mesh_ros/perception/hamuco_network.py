@@ -15,7 +15,7 @@ from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.perception.estimate import NetworkOptions
 from hand_mesh_ros.perception.learned import CropBatch, NetworkCard, NetworkHands
 from hand_mesh_ros.perception.learned_fit import LearnedFit, settings_of, torch_device
-from hand_mesh_ros.perception.network_sigma import SigmaRule, load_sigma_rule
+from hand_mesh_ros.perception.network_sigma import SigmaRule, load_sigma_rule, sigma_file
 from hand_mesh_ros.types import Side, View
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def hamuco(models: Mapping[Side, HandModel] | None, network: NetworkOptions) -> 
     right = load_hand_model()
     path = SHIPPED if network.checkpoint is None else Path(network.checkpoint).expanduser()
     made = open_hamuco(path, right)
-    rule = path.with_suffix(".sigma.json")
+    rule = sigma_file(path)
     sigma = load_sigma_rule(rule) if rule.is_file() else SigmaRule()
     backend = HamucoNetwork(made, right.model_id, device, sigma)
     if models is None:

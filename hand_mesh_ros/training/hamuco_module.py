@@ -99,9 +99,8 @@ class HamucoModule(lightning.LightningModule):
         labels = LABEL_FIELDS if how.labels == "fitted" else ()
         read = (*self.network.inputs, "landmarks", "presence", *_PLACE, *labels, "joints")
         self.store_fields = tuple(dict.fromkeys(read))
-        self.metrics = torch.nn.ModuleDict(
-            {name: MeanMetric() for name in ("pa", "cross_pa", "single_pa", "uv")}
-        )
+        self.val_pa, self.val_cross, self.val_single = MeanMetric(), MeanMetric(), MeanMetric()
+        self.val_uv = MeanMetric()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         parts = self.losses(batch, even=self.global_step % 2 == 0, masked=True)
@@ -154,17 +153,16 @@ class HamucoModule(lightning.LightningModule):
         single, cross = self.network(self._inputs(batch), mask, axes, field, centres=centres)
         together = fuse(cross.points.joints, mask, relative_rotations(axes), cross.sure.mean(-1))
         true = batch["joints"]
-        for name, joints in (
-            ("pa", together), ("cross_pa", cross.points.joints), ("single_pa", single.points.joints)
-        ):  # fmt: skip
-            self.metrics[name].update(_pa_mm(joints[mask], true[mask]))
+        self.val_pa.update(_pa_mm(together[mask], true[mask]))
+        self.val_cross.update(_pa_mm(cross.points.joints[mask], true[mask]))
+        self.val_single.update(_pa_mm(single.points.joints[mask], true[mask]))
         places = (single.marks_uv - batch["landmarks"][..., :2]).norm(dim=-1)
-        self.metrics["uv"].update(places[mask])
+        self.val_uv.update(places[mask])
         size = len(mask)
-        self.log("val_pa_mpjpe", self.metrics["pa"], prog_bar=True, batch_size=size)
-        self.log("val_cross_pa_mpjpe", self.metrics["cross_pa"], batch_size=size)
-        self.log("val_single_pa_mpjpe", self.metrics["single_pa"], prog_bar=True, batch_size=size)
-        self.log("val_uv", self.metrics["uv"], batch_size=size)
+        self.log("val_pa_mpjpe", self.val_pa, prog_bar=True, batch_size=size)
+        self.log("val_cross_pa_mpjpe", self.val_cross, batch_size=size)
+        self.log("val_single_pa_mpjpe", self.val_single, prog_bar=True, batch_size=size)
+        self.log("val_uv", self.val_uv, batch_size=size)
 
     def configure_optimizers(self) -> Any:
         network, slow = self.network, []

@@ -1,4 +1,4 @@
-"""Published data sets with several cameras as instants, into a store, with labels from its views."""
+"""Data sets with several cameras as instants, into a store, with labels from its own views."""
 
 from __future__ import annotations
 
