@@ -57,15 +57,21 @@ class Size:
 
 
 def ablate(
-    progress: Progress, out: Path, size: Size, rows: Sequence[Row] = ROWS
+    progress: Progress,
+    out: Path,
+    size: Size,
+    rows: Sequence[Row] = ROWS,
+    store: InstantStore | None = None,
 ) -> dict[str, list[dict[str, float]]]:
     """Errors of every row and seed by "KIND: NAME"; trainings that `out` has are not repeated.
 
-    The students' teacher is the shipped one, and they begin with their own first weights.
+    The students' teacher is the shipped one, and they begin with their own first weights. Errors
+    are of `store`, by default `validation`.
     """
     from hand_mesh_ros.training.run import run
 
-    model, store = load_hand_model(), InstantStore(folder_of("validation"))
+    model = load_hand_model()
+    store = InstantStore(folder_of("validation")) if store is None else store
     found: dict[str, list[dict[str, float]]] = {}
     for number, row in enumerate(rows):
         for seed in range(size.seeds):
