@@ -118,7 +118,7 @@ def number_of_views(network: Sima, store: InstantStore, progress: Progress) -> d
 def milliseconds(networks: Mapping[str, Sima]) -> Figures:
     """Of one view on one core, with the landmark network's evidence: medians of some runs.
 
-    `ms_per_view` is the slower of the student's and of the several views' network, which is given
+    Of the core's own time, so that other work on the machine is not counted. `ms_per_view` is the slower of the student's and of the several views' network, which is given
     four views.
     """
     from hand_mesh_ros.perception.learned import CropBatch
@@ -136,9 +136,9 @@ def milliseconds(networks: Mapping[str, Sima]) -> Figures:
             batch = CropBatch(crops, np.zeros(views, np.int64), eye, np.full(views, 0.1))
             taken = []
             for _ in range(_REPEATS + 2):
-                begin = time.perf_counter()
+                begin = time.process_time()
                 asked(batch)
-                taken.append((time.perf_counter() - begin) / views)
+                taken.append((time.process_time() - begin) / views)
             figures[f"{kind}_ms_per_view"] = round(1e3 * float(np.median(taken[2:])), 2)
     finally:
         torch.set_num_threads(threads)

@@ -143,6 +143,7 @@ class Sima(nn.Module):
         levels = mesh_hierarchy(
             model.v_template, model.faces, settings.levels, settings.spiral, cache
         )
+        self.coarsest = levels.levels[-1]
         self.trunk: LandmarkTrunk | DenseStackTrunk
         if small:
             self.trunk = LandmarkTrunk(

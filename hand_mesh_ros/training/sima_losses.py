@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from hand_mesh_ros.hand.mesh_hierarchy import MeshLevel
 from hand_mesh_ros.networks.sima import SimaFeatures, SimaHands
+from hand_mesh_ros.networks.sima_decoder import SpiralConv
 from hand_mesh_ros.training.losses import known_mean
 
 Target = Literal["generator", "plain"]
@@ -145,16 +147,20 @@ class Teaching(nn.Module):
     same for all of them.
     """
 
-    def __init__(self, channels: int, weights: TeachingWeights) -> None:
+    def __init__(self, channels: int, coarsest: MeshLevel, weights: TeachingWeights) -> None:
+        """coarsest: the level of `lifted`, on which the generator looks at a vertex's spiral."""
         super().__init__()
         self.weights = weights
         self.empty = nn.Parameter(torch.zeros(channels))
         generated = weights.generator == "generator"
         self.generator = (
-            nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels))
+            nn.Sequential(
+                SpiralConv(coarsest, channels, channels), nn.GELU(),
+                SpiralConv(coarsest, channels, channels),
+            )
             if generated
             else None
-        )
+        )  # fmt: skip
 
     def forward(self, student: SimaHands, teacher: SimaHands, kept: Tensor) -> dict[str, Tensor]:
         """Weighted parts of the loss of N views, of which the teacher's hands have no gradient."""

@@ -159,7 +159,7 @@ class SimaSvrModule(_SimaModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed + 1)
             channels = self.network.trunk.joint_channels
-            self.teaching = Teaching(channels, self.how.teaching)
+            self.teaching = Teaching(channels, self.network.coarsest, self.how.teaching)
         if begin:
             own = self.network.state_dict()
             same = {

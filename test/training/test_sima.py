@@ -208,13 +208,12 @@ def test_each_way_of_teaching_is_a_switch(teacher: Path) -> None:
         ({"vertices": 1.0}, {"told_vertices"}), ({"rotation": 1.0}, {"told_rotation"}),
         ({"shape": 1.0, "generator": "plain"}, {"hsfe"}),
     ):  # fmt: skip
-        teaching = Teaching(32, replace(off, **change))
+        teaching = Teaching(32, made.network.coarsest, replace(off, **change))
         assert set(teaching(hands, target, made.network.head_vertices)) == parts
         assert (teaching.generator is None) == (change.get("generator") == "plain")
     made.network.zero_grad()
-    Teaching(32, replace(off, orientation=1.0))(hands, target, made.network.head_vertices)[
-        "hofe"
-    ].backward()
+    teaching = Teaching(32, made.network.coarsest, replace(off, orientation=1.0))
+    teaching(hands, target, made.network.head_vertices)["hofe"].backward()
     reached = {
         name.split(".")[0]
         for name, p in made.network.named_parameters()
