@@ -118,8 +118,8 @@ def number_of_views(network: Sima, store: InstantStore, progress: Progress) -> d
 def milliseconds(networks: Mapping[str, Sima]) -> Figures:
     """Of one view on one core, with the landmark network's evidence: medians of some runs.
 
-    Of the core's own time, so that other work on the machine is not counted. `ms_per_view` is the slower of the student's and of the several views' network, which is given
-    four views.
+    Of the core's own time, so that other work on the machine is not counted. `ms_per_view` is the
+    slower of the student's and of the several views' network, which is given four views.
     """
     from hand_mesh_ros.perception.learned import CropBatch
     from hand_mesh_ros.perception.network_sigma import SigmaRule
