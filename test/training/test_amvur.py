@@ -171,7 +171,7 @@ def test_likelihood_calibrates_and_the_released_objective_does_not() -> None:
 
     error, sigma = fitted(released, size)
     drawn = 100 * sigma * abs(float(size.detach()))
-    assert (error < drawn).mean() < 0.5
+    assert not 0.5 < (error < drawn).mean() < 0.85
     assert correlation(error, sigma, ranks=True) < 0.2
 
 
