@@ -26,7 +26,7 @@ def bench_hamuco(
         bool, typer.Option(help="Train short runs that differ in one switch; nothing else.")
     ] = False,
     instants: Annotated[int, typer.Option(min=1, help="Of an ablation's epoch.")] = 2000,
-    epochs: Annotated[int, typer.Option(min=1, help="Of an ablation.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Of an ablation.")] = 2,
     seeds: Annotated[int, typer.Option(min=1, help="Of each ablation.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder for hamuco.json and pictures.")] = Path(
         "out/bench"

@@ -57,6 +57,7 @@ def summary(errors: Errors) -> Figures:
             "hamuco_single_pa_mm": errors.single[which],
             "hamuco_each_view_pa_mm": errors.cross[which],
             "hamuco_multi_pa_mm": errors.multi[which, -1],
+            "hamuco_solved_pa_mm": errors.solved[which],
             "triangulation_pa_mm": errors.triangulated[which, -1],
             "landmarks_multi_pa_mm": errors.fitted[which],
         }
@@ -85,7 +86,10 @@ def by_occlusion(errors: Errors) -> list[tuple[str, int, Figures]]:
 
 
 def seconds_per_view(network: Hamuco, repetitions: int = 15) -> float:
-    """Median over calls with four views of one hand, evidence included, on one core."""
+    """Median processor time of calls with four views of one hand, evidence included, a view.
+
+    Of one thread: what it takes on a core of its own, whatever else the machine does.
+    """
     hands = HamucoNetwork(network, "free", "cpu", SigmaRule())
     rng = np.random.default_rng(0)
     axes = np.tile(np.eye(3), (4, 1, 1))
@@ -97,9 +101,9 @@ def seconds_per_view(network: Hamuco, repetitions: int = 15) -> float:
         hands(batch)
         taken = []
         for _ in range(repetitions):
-            begin = time.perf_counter()
+            begin = time.process_time()
             hands(batch)
-            taken.append(time.perf_counter() - begin)
+            taken.append(time.process_time() - begin)
     finally:
         torch.set_num_threads(threads)
     return float(np.median(taken)) / 4
@@ -116,7 +120,7 @@ def draw(errors: Errors, title: str, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     numbers = np.arange(1, errors.multi.shape[1] + 1)
     left.plot(numbers, np.nanmean(errors.multi, 0), "o-", label="HaMuCo")
-    left.plot(numbers[1:], np.nanmean(errors.triangulated, 0)[1:], "s--", label="triangulation")
+    left.plot(numbers[1:], np.nanmean(errors.triangulated[:, 1:], 0), "s--", label="triangulation")
     left.plot(1, np.nanmean(errors.landmarks), "^", label="landmark backend, one view")
     left.set(xlabel="views", ylabel="PA-MPJPE, mm", xticks=numbers, ylim=(0, None))
     left.legend()

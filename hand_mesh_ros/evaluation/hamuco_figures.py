@@ -25,10 +25,12 @@ from hand_mesh_ros.perception.estimate import HandViews
 from hand_mesh_ros.training.instants import InstantStore, crop_cameras, crop_poses
 from hand_mesh_ros.training.pseudo_labels import (
     EVIDENCE_FIELDS,
+    NETWORK_WORLD,
     PLACE_FIELDS,
     instant_views,
     label_fit,
     landmark_marks,
+    network_marks,
 )
 
 Array = NDArray[np.float64]
@@ -46,8 +48,9 @@ class Errors:
 
     the landmark network's own metric landmarks, `single`, `cross`. By the number of views, a
     column each from one on (I, V), mean over the choices of so many views: `multi`, `triangulated`
-    (from two), and `fitted`, the landmark backend's, of all views (I,). `shown` (I,): mean share
-    of the hand that the views see.
+    (from two). Of all views (I,): `fitted`, the landmark backend's, and `solved`, the same fit told
+    the network's answers too, as the backend does it. `shown` (I,): mean share of the hand that
+    the views see.
     """
 
     landmarks: Array
@@ -57,21 +60,22 @@ class Errors:
     multi: Array
     triangulated: Array
     fitted: Array
+    solved: Array
     shown: Array
 
 
 def errors_of(
-    network: Hamuco, store: InstantStore, progress: Progress | None = None, baselines: bool = True
+    network: Hamuco, store: InstantStore, progress: Progress | None = None, all_of_it: bool = True
 ) -> Errors:
     """All errors of all instants; of views that are not valid nothing is asked.
 
-    baselines: False leaves those out that are not the network's, NaN.
+    all_of_it: False leaves out, NaN, what is not the network's, and any part of the views.
     """
     network.eval()
     parts = []
     for begin in range(0, len(store), _BATCH):
         rows = range(begin, min(begin + _BATCH, len(store)))
-        parts.append(_batch(network, store.read(rows, FIELDS), baselines))
+        parts.append(_batch(network, store.read(rows, FIELDS), all_of_it))
         if progress is not None:
             progress(rows.stop, len(store), f"hamuco on {store.folder.name}")
     names = parts[0].keys()
@@ -86,27 +90,42 @@ def pa_mm(predicted: Array, true: Array) -> Array:
     return np.asarray(whole.reshape(np.shape(predicted)[:-2]))
 
 
-def _batch(network: Hamuco, fields: Fields, baselines: bool) -> dict[str, Array]:
+def _batch(network: Hamuco, fields: Fields, all_of_it: bool) -> dict[str, Array]:
     valid = np.asarray(fields["valid"])
     T, focal = crop_poses(fields)
     true = np.asarray(fields["joints"], np.float64)
-    single, cross, together = _answers(network, fields)
+    single, cross, together = _answers(network, fields, all_of_it)
     errors = {
         "single": pa_mm(single, true),
         "cross": pa_mm(cross, true),
         "shown": np.where(valid, fields["visible_share"], 0).sum(1) / valid.sum(1),
     }
     errors = {k: np.where(valid, v, np.nan) if v.ndim == 2 else v for k, v in errors.items()}
+    unasked = [np.full(len(true), np.nan)]
     multi = [[pa_mm(points[:, choice[0]], true[:, choice[0]]) for choice, points in some]
-             for some in together]  # fmt: skip
+             or unasked for some in together]  # fmt: skip
     errors["multi"] = np.stack([np.mean(each, axis=0) for each in multi], axis=1)
     blank = np.full(valid.shape, np.nan)
-    others = {"landmarks": blank, "world": blank, "triangulated": blank, "fitted": blank[:, 0]}
-    return errors | (_baselines(fields, T, focal, true) if baselines else others)
+    if not all_of_it:
+        errors |= dict.fromkeys(("landmarks", "world", "triangulated"), blank)
+        return errors | dict.fromkeys(("fitted", "solved"), blank[:, 0])
+    errors["solved"] = _solved(network, fields, T, focal, true)
+    return errors | _baselines(fields, T, focal, true)
+
+
+def _solved(network: Hamuco, fields: Fields, T: Array, focal: Array, true: Array) -> Array:
+    seen = instant_views(fields, network_marks(network, fields), T, focal)
+    hands = [HandViews(tuple(own), None, _SURE_SIDE) for own in seen]
+    out = np.full((len(true), 21, 3), np.nan)
+    first = np.argmax(fields["valid"], axis=1)
+    for i, estimate in enumerate(label_fit(NETWORK_WORLD).estimate(hands)):
+        if estimate is not None:
+            out[i] = estimate.joints @ T[i, first[i], :3, :3].T
+    return pa_mm(out, true[np.arange(len(true)), first])
 
 
 def _answers(
-    network: Hamuco, fields: Fields
+    network: Hamuco, fields: Fields, all_of_it: bool
 ) -> tuple[Array, Array, list[list[tuple[tuple[int, ...], Array]]]]:
     """Single and cross joints (I, V, 21, 3) of all views, and for each number of views the fused
 
@@ -125,7 +144,8 @@ def _answers(
         single, cross = network(inputs, mask, axes, field, None, centres)
         for number in range(1, views + 1):
             some: list[tuple[tuple[int, ...], Array]] = []
-            for choice in combinations(range(views), number):
+            wanted = all_of_it or number in (1, views)
+            for choice in combinations(range(views), number) if wanted else ():
                 if number == 1:
                     some.append((choice, _double(single.points.joints)))
                     continue

@@ -49,7 +49,8 @@ _LIMIT = 50.0
 # Half-widths of the crop by which a network's and the landmark network's places may differ; one
 # sigma of a network's relative places in space, m, and of the landmark network's.
 _APART = 0.12
-_WORLD, _FIRST_WORLD = 0.006, 0.015
+NETWORK_WORLD: Final = 0.006
+_FIRST_WORLD = 0.015
 _SURE_SIDE = 20.0
 
 
@@ -200,7 +201,7 @@ def _write(
 ) -> None:  # fmt: skip
     if not parts:
         return
-    backend = label_fit(_WORLD if number > 1 else _FIRST_WORLD)
+    backend = label_fit(NETWORK_WORLD if number > 1 else _FIRST_WORLD)
     for done, part in enumerate(parts):
         fields = {name: np.load(part / f"{name}.npy", mmap_mode="r") for name in _READ}
         made = fitted_labels(fields, marks(fields), backend)

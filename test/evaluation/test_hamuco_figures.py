@@ -21,7 +21,8 @@ def _errors() -> Errors:
     triangulated[:, 0] = np.nan
     return Errors(
         **views, multi=rng.uniform(5, 20, (6, 4)), triangulated=triangulated,
-        fitted=rng.uniform(5, 20, 6), shown=np.array([1.0, 0.95, 0.5, 0.7, 1.0, 0.85]),
+        fitted=rng.uniform(5, 20, 6), solved=rng.uniform(5, 20, 6),
+        shown=np.array([1.0, 0.95, 0.5, 0.7, 1.0, 0.85]),
     )  # fmt: skip
 
 
