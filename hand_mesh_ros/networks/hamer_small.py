@@ -62,7 +62,8 @@ class Seen(NamedTuple):
 class HamerSmallConfig:
     """width: of the context's tokens. dim, depth, heads, dim_head, mlp_dim: the decoder's.
 
-    hidden: inside the first guess. dropped: share of the map's tokens that training hides.
+    hidden: inside the first guess. local: inside what moves a joint in the picture. dropped: share
+    of the tokens that training hides from the decoder.
     """
 
     width: int = 128
@@ -72,6 +73,7 @@ class HamerSmallConfig:
     dim_head: int = 32
     mlp_dim: int = 512
     hidden: int = 512
+    local: int = 64
     dropped: float = 0.1
 
     def __post_init__(self) -> None:
@@ -85,8 +87,9 @@ class HamerSmallConfig:
 class HamerSmall(nn.Module):
     """Evidence of B crops of right hands to a `Reconstruction` by `model`.
 
-    Its weak perspective is of the crop's own camera (`Seen.field`), and its places in the crop
-    are the projected joints, moved by what the decoder sees of them.
+    Its weak perspective is of the crop's own camera (`Seen.field`). Its places in the crop are
+    between the projected joints and the landmarks, which see fingers better than a whole hand
+    can be fitted to them, but are not marked at the joints.
     """
 
     def __init__(
@@ -94,13 +97,13 @@ class HamerSmall(nn.Module):
     ) -> None:
         super().__init__()
         self.config = c = config or HamerSmallConfig()
-        self.tokens = _Tokens(c.width, c.dropped)
+        self.tokens = _Tokens(c.width)
         self.guess = _Guess(c.hidden, c.width)
         self.decoder = OneTokenDecoder(c.width, c.dim, c.depth, c.heads, c.dim_head, c.mlp_dim)
         self.norm = nn.LayerNorm(c.dim)
         self.readout = ManoReadout(c.dim, _usual() if mean is None else mean)
-        self.places = nn.Linear(c.dim, 2 * _POINTS)
-        for last in (self.readout.decpose, self.readout.decshape, self.readout.deccam, self.places):
+        self.places = _Places(c.width, c.dim, c.local)
+        for last in (self.readout.decpose, self.readout.decshape, self.readout.deccam):
             nn.init.normal_(last.weight, std=0.01)
             nn.init.zeros_(last.bias)
         self.layer, self.points = ManoLayer(model), ManoPoints(model)
@@ -114,9 +117,10 @@ class HamerSmall(nn.Module):
         Without `surface` it has no vertices (B, 0, 3), which takes a fifth of training's time.
         """
         guess, token = self.guess(seen)
-        vector = self.norm(self.decoder(torch.cat([token[:, None], self.tokens(seen)], dim=1)))
+        tokens = self.tokens(seen)
+        shown = torch.cat([token[:, None], self.hidden(tokens)], dim=1)
+        vector = self.norm(self.decoder(shown))
         raw = self.readout(vector).plus(guess)
-        moved = self.places(vector).unflatten(1, (_POINTS, 2))
         # In full precision: half has three digits, and a tenth of a millimetre is the fourth.
         with torch.autocast(vector.device.type, enabled=False):
             raw = raw.in_single_precision()
@@ -125,10 +129,16 @@ class HamerSmall(nn.Module):
             focal = CROP / (2 * seen.field)
             cam_t = crop_translation(raw.cam, focal=focal)
             projected = project_to_crop(joints, cam_t, focal=focal[:, None, None])
-        made = Reconstruction(
-            rotations, raw.betas, raw.cam, cam_t, joints, vertices, projected + moved.float()
-        )
+        places = self.places(tokens[:, -_POINTS:], vector, projected, seen.landmarks)
+        made = Reconstruction(rotations, raw.betas, raw.cam, cam_t, joints, vertices, places)
         return made, projected
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """The tokens (B, T, width) that the decoder sees: in training, not all of them."""
+        share = self.config.dropped
+        if not (self.training and share):
+            return tokens
+        return tokens * (torch.rand_like(tokens[..., :1]) >= share)
 
     def _hands(self, rotations: Tensor, betas: Tensor, surface: bool) -> PosedHands:
         if surface:
@@ -153,10 +163,9 @@ class HamerSmall(nn.Module):
 class _Tokens(nn.Module):
     """Evidence to tokens (B, 49 + 21, width), each kind by its own projection, with its place."""
 
-    def __init__(self, width: int, dropped: float) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         cells, self.fold = COARSE[0] ** 2, MIDDLE[0] // COARSE[0]
-        self.dropped = dropped
         self.maps = nn.Linear(COARSE[1] + MIDDLE[1] * self.fold**2, width)
         self.points = nn.Linear(MIDDLE[1] + COARSE[1] + 6, width)
         self.where = nn.Parameter(0.02 * torch.randn(1, cells + _POINTS, width))
@@ -172,11 +181,7 @@ class _Tokens(nn.Module):
             for m in (middle, coarse)
         ]
         points = self.points(torch.cat([*sampled, seen.landmarks, _relative(seen.world)], dim=2))
-        tokens = functional.gelu(self.norm(torch.cat([maps, points], dim=1) + self.where))
-        if self.training and self.dropped:
-            kept = torch.rand(tokens.shape[:2], device=tokens.device) >= self.dropped
-            tokens = tokens * kept[..., None]
-        return tokens
+        return functional.gelu(self.norm(torch.cat([maps, points], dim=1) + self.where))
 
 
 class _Guess(nn.Module):
@@ -203,6 +208,33 @@ class _Guess(nn.Module):
 def _usual() -> ManoMean:
     """A flat hand in a crop that is a quarter of a metre wide, as its regions are."""
     return flat_mean()._replace(cam=torch.tensor([8.0, 0.0, 0.0]))
+
+
+class _Places(nn.Module):
+    """Where joints are in the crop: from their tokens, the hand as a whole, and two opinions."""
+
+    def __init__(self, width: int, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.joint = nn.Parameter(0.1 * torch.randn(_POINTS, hidden))
+        self.of_hand = nn.Linear(dim, hidden)
+        self.of_token = nn.Linear(width + 4, hidden)
+        self.out = nn.Sequential(
+            nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(),
+            nn.Linear(hidden, 3),
+        )  # fmt: skip
+        nn.init.zeros_(self.out[-1].weight)
+        nn.init.zeros_(self.out[-1].bias)
+
+    def forward(
+        self, tokens: Tensor, vector: Tensor, projected: Tensor, landmarks: Tensor
+    ) -> Tensor:
+        """Places (B, 21, 2), -0.5..0.5; `projected` is so, `landmarks` (B, 21, 3) -1..1."""
+        marked = landmarks[..., :2] / 2
+        apart = marked - projected
+        seen = torch.cat([tokens, 2 * _DECIMETRES * apart.detach(), 2 * marked], dim=2)
+        x = self.out(self.of_token(seen) + self.of_hand(vector)[:, None] + self.joint)
+        moved, share = x[..., :2] / _DECIMETRES, x[..., 2:].sigmoid()
+        return (projected + share * apart + moved).float()
 
 
 def _relative(world: Tensor) -> Tensor:

@@ -304,10 +304,11 @@ def test_the_small_network_answers_with_and_without_a_surface() -> None:
 def test_tokens_are_hidden_in_training_only() -> None:
     torch.manual_seed(0)
     network = HamerSmall(load_hand_model(), HamerSmallConfig(dim=32, depth=1, dropped=0.5))
-    tokens = network.tokens(_seen(8))
-    hidden = (tokens == 0).all(-1).float().mean()
-    assert 0.35 < hidden < 0.65
-    assert not (network.eval().tokens(_seen(8)) == 0).all(-1).any()
+    tokens = torch.ones(8, 70, 4)
+    shown = network.hidden(tokens)
+    assert ((shown == 0) | (shown == 1)).all() and (shown[..., 0] == shown[..., 3]).all()
+    assert 0.4 < shown.mean() < 0.6
+    assert torch.equal(network.eval().hidden(tokens), tokens)
 
 
 def test_the_small_recipe_runs_and_its_file_opens(tmp_path: Path) -> None:
