@@ -182,3 +182,22 @@ def test_augmentation_stays_within_the_published_bounds(tars: Path) -> None:
     grey = np.full((4, 4, 3), 100, np.uint8)
     levels = np.stack([coloured(grey, how, rng)[0, 0] for _ in range(300)])
     assert (levels.min(), levels.max()) == (80, 119)
+
+
+def test_the_published_recipe_runs_on_tars_at_a_small_size(tars: Path, tmp_path: Path) -> None:
+    from hand_mesh_ros.training.recipes import read_recipe, smoke
+    from hand_mesh_ros.training.run import run
+
+    roots = [f"data.{split}.options.root={tars}" for split in ("train", "validation")]
+    recipe = read_recipe("hamer")
+    parts = recipe.data.train.options["parts"]
+    assert sum(part["weight"] for part in parts.values()) == pytest.approx(1)
+    assert len(parts) == 10
+    of_ours = {"freihand": parts["freihand"], "coco": _part(0.1, "coco-train/*.tar")}
+    small = [
+        f"data.train.options.parts={of_ours}",
+        "model.backbone={width: 16, depth: 1, heads: 2, mlp_ratio: 2}",
+        "model.decoder={dim: 16, depth: 1, heads: 2, dim_head: 8, mlp_dim: 16}",
+    ]
+    report = run(smoke(read_recipe("hamer", roots + small)), tmp_path / "run", quiet=True)
+    assert report["metrics"]["val_pa_mpjpe"] > 0
