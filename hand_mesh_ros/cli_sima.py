@@ -17,7 +17,7 @@ def bench_sima(
     ablations: Annotated[
         bool, typer.Option("--ablations", help="Train with and without each module instead.")
     ] = False,
-    instants: Annotated[int, typer.Option(min=4, help="An epoch, of --ablations.")] = 1500,
+    instants: Annotated[int, typer.Option(min=4, help="An epoch, of --ablations.")] = 1000,
     epochs: Annotated[int, typer.Option(min=1, help="Of --ablations.")] = 4,
     seeds: Annotated[int, typer.Option(min=1, help="Of --ablations.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for sima.json and plots.")] = Path("out/bench"),

@@ -51,7 +51,7 @@ ROWS: Final[Sequence[Row]] = (
 class Size:
     """Instants an epoch, epochs, and seeds of each row."""
 
-    instants: int = 1500
+    instants: int = 1000
     epochs: int = 4
     seeds: int = 1
 
