@@ -182,7 +182,7 @@ def test_a_student_is_drawn_to_its_teacher_and_the_teacher_stays(teacher: Path) 
 
 
 def test_a_student_may_begin_with_what_its_teacher_has(teacher: Path) -> None:
-    begun = module("sima-svr-renders", f"model.teacher={teacher}")
+    begun = module("sima-svr-renders", f"model.teacher={teacher}", "model.begin=true")
     apart = module("sima-svr-renders", f"model.teacher={teacher}", "model.begin=false", "seed=1")
     of_teacher = begun._teacher[0].state_dict()
     shared = [k for k in begun.network.state_dict() if k in of_teacher]
