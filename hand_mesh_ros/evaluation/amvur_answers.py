@@ -13,12 +13,11 @@ from hand_mesh_ros.evaluation.metrics.uncertainty import nees
 from hand_mesh_ros.networks.amvur import AmvurNetwork
 from hand_mesh_ros.networks.amvur_calibration import temperatures
 from hand_mesh_ros.networks.amvur_prior import evidence_cues
-from hand_mesh_ros.perception.fuse import consistent, fuse_points
+from hand_mesh_ros.perception.fuse_robust import fuse_robust
 from hand_mesh_ros.training.instants import InstantStore, crop_poses
 
 Array = NDArray[np.float64]
 _BATCH = 16  # instants
-_GATE = 4.0  # as `perception.fuse.FuseSettings`
 _MOST_COMMON = 0.03
 
 
@@ -117,19 +116,20 @@ def answers_of(
 class Fusion:
     """M instants in several views: errors (M, 20) m of the plain mean of views, of each view in
 
-    the mean, and of the fused joints, which have `nees` (M, 20); shown (M,): share of the hand
-    that is seen in the mean view.
+    the mean, and of the fused joints, which have `nees` (M, 20); hidden (M, 20): some view does
+    not see the joint; shown (M,): share of the hand that is seen in the mean view.
     """
 
     mean: Array
     single: Array
     fused: Array
     nees: Array
+    hidden: Array
     shown: Array
 
 
 def fusion(answers: Answers, common: float) -> Fusion:
-    """Views of one instant fused by their covariances, contradicting ones left out.
+    """Views of one instant fused by their covariances, as `perception.fuse_robust` does it.
 
     In the world's axes; `common`: one sigma, m, of what all views get wrong alike.
     """
@@ -140,12 +140,12 @@ def fusion(answers: Answers, common: float) -> Fusion:
         points = (some.joints @ R)[:, 1:]
         true = (some.true @ R)[:, 1:].mean(0)
         spread = np.einsum("nji,npjk,nkl->npil", R, some.covariance[:, 1:], R)
-        kept = consistent(points, spread, _GATE)
-        found, covariance = fuse_points(points[kept], spread[kept], common)
+        found, covariance = fuse_robust(points, spread, common)
         columns["mean"].append(np.linalg.norm(points.mean(0) - true, axis=-1))
         columns["single"].append(np.linalg.norm(points - true, axis=-1).mean(0))
         columns["fused"].append(np.linalg.norm(found - true, axis=-1))
         columns["nees"].append(nees(found - true, covariance))
+        columns["hidden"].append((some.visibility[:, 1:] < 0.5).any(0))
         columns["shown"].append(np.asarray(some.shown.mean()))
     return Fusion(**{name: np.stack(values) for name, values in columns.items()})
 

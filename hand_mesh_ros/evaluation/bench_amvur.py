@@ -111,11 +111,17 @@ def sigmas(answers: Answers) -> Figures:
 
 
 def of_views(answers: Answers, common: float) -> Figures:
-    """What several views are worth, fused by their covariances; mm, joints of the mean instant."""
+    """What several views are worth, fused by their covariances; mean errors of joints, mm.
+
+    Without a suffix of joints that some view does not see; `_all` of all joints; `_occluded` of
+    the instants of which the mean view sees less than `OCCLUDED`.
+    """
     made = fusion(answers, common)
-    occluded = made.shown < OCCLUDED
-    figures: Figures = {"instants": len(occluded), "instants_occluded": int(occluded.sum())}
-    for which, suffix in ((slice(None), "_all"), (occluded, "")):
+    occluded = np.broadcast_to((made.shown < OCCLUDED)[:, None], made.mean.shape)
+    figures: Figures = {"instants": len(made.shown), "instants_occluded": int(occluded[:, 0].sum())}
+    everything = np.ones(made.mean.shape, dtype=bool)
+    chosen = {"": made.hidden.astype(bool), "_all": everything, "_occluded": occluded}
+    for suffix, which in chosen.items():
         means = {
             name: 1e3 * float(getattr(made, name)[which].mean())
             for name in ("single", "mean", "fused")

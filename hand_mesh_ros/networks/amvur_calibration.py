@@ -20,6 +20,7 @@ LEVEL: Final = np.array([0] + 5 * [1, 2, 3, 4])
 """Group (21,) of each joint: wrist, then roots, middle joints, last joints and tips of fingers."""
 LEVELS: Final = 5
 _SHARES: Final = (0.68, 0.95)
+_SAY: Final = (0.7, 0.3)  # of either share in a temperature
 _FEWEST: Final = 30
 _WRIST_SIGMA = 1e-3  # m: the joints are relative to it
 
@@ -77,12 +78,12 @@ class Calibration(nn.Module):
 def temperature(squared: Array, axes: int) -> float:
     """The factor of sigma by which squared Mahalanobis distances (M,) become chi-squared's.
 
-    `axes`: numbers that each is a sum of. The mean of what 68 % and 95 % of them ask for, since
-    errors have longer tails than a Gaussian: right in the middle by being a little wide there.
+    `axes`: numbers that each is a sum of. Between what 68 % and 95 % of them ask for: errors have
+    longer tails than a Gaussian, so both cannot be right.
     """
     squared = squared[np.isfinite(squared)]
     asked = np.quantile(squared, _SHARES) / chi2.ppf(_SHARES, axes)
-    return float(np.sqrt(np.exp(np.log(np.maximum(asked, 1e-12)).mean())))
+    return float(np.sqrt(np.exp(np.log(np.maximum(asked, 1e-12)) @ _SAY)))
 
 
 def temperatures(squared: Array, seen: NDArray[np.bool_], axes: int) -> Array:
