@@ -138,3 +138,29 @@ def test_one_batch_is_learnt_by_heart(batch: dict[str, torch.Tensor]) -> None:
         away = 112 * (hands.marks_uv - batch["landmarks"][..., :2]).norm(dim=-1)
         assert away.mean() < 2  # pixels
         assert _pa_mm(hands.points.joints.flatten(0, 1), batch["joints"].flatten(0, 1)).mean() < 8
+
+
+def test_the_published_configuration_learns_from_a_stores_pictures(
+    batch: dict[str, torch.Tensor],
+) -> None:
+    module = _module("model.features=resnet18", 'model.weights=""', "model.labels=landmarks")
+    assert "image" in module.store_fields and "coarse" not in module.store_fields
+    some = {name: value[:1, :2] if value.ndim > 1 else value[:1] for name, value in batch.items()}
+    some["image"] = torch.randint(0, 255, (1, 2, 112, 112, 3), dtype=torch.uint8)
+    loss = torch.stack(list(module.losses(some, even=True).values())).sum()
+    loss.backward()
+    first = module.network.single.backbone.conv1.weight  # type: ignore[union-attr]
+    assert loss.isfinite() and first.grad is not None and first.grad.abs().sum() > 0
+
+
+def test_views_and_cameras_are_dropped_at_random() -> None:
+    from hand_mesh_ros.training.hamuco_module import _some_views
+
+    torch.manual_seed(0)
+    mask = torch.ones(400, 4, dtype=torch.bool)
+    mask[:, 3] = False
+    kept = _some_views(mask, 1.0)
+    assert not kept[:, 3].any() and kept.any(1).all()
+    counts = torch.bincount(kept.sum(1), minlength=4).tolist()
+    assert counts[0] == 0 and min(counts[1:4]) > 80
+    assert (_some_views(mask, 0.0) == mask).all()
