@@ -16,6 +16,7 @@ from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.msg import HandArray, HandMesh, HandObservations, HandTexture, MeshTopology
 from hand_mesh_ros.perception.surface import with_meshes
 from hand_mesh_ros.ros import builders
+from hand_mesh_ros.ros.ellipsoids import ellipsoid_markers
 from hand_mesh_ros.ros.markers import HandMarkers
 from hand_mesh_ros.ros.overlays import Overlays
 from hand_mesh_ros.ros.packed import HandMeshes, HandTransforms
@@ -57,6 +58,7 @@ class HandOutputs:
         self._texture = make(HandTexture, "~/texture", _LATCHED)
         self._skin = TextureOutput(self._texture, models, texture or TextureSettings())
         self._markers = make(MarkerArray, "~/markers", _NEWEST)
+        self._uncertainty = make(MarkerArray, "~/uncertainty", _NEWEST)
         self._tf = make(TFMessage, "/tf", QoSProfile(depth=100))
         self._wrist: dict[Side, Any] = {}
         self._wrist_stamped: dict[Side, Any] = {}
@@ -123,6 +125,8 @@ class HandOutputs:
                     hands, frame_id, live.marker_lifetime, skin if live.marker_texture else {}
                 )
             )
+        if _wanted(self._uncertainty):
+            self._uncertainty.publish(ellipsoid_markers(hands, frame_id, live.marker_lifetime))
         for index, frame in enumerate(frames.frames):
             if _wanted(self._observations[frame.camera.name]):
                 self._publish_observations(hands, index, frame)
