@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -164,3 +168,32 @@ def test_views_and_cameras_are_dropped_at_random() -> None:
     counts = torch.bincount(kept.sum(1), minlength=4).tolist()
     assert counts[0] == 0 and min(counts[1:4]) > 80
     assert (_some_views(mask, 0.0) == mask).all()
+
+
+def test_labels_come_in_rounds(tmp_path: Path) -> None:
+    from hand_mesh_ros.networks.assets import AssetError
+    from hand_mesh_ros.networks.hamuco import Hamuco
+    from hand_mesh_ros.training.instant_data import _tiny
+    from hand_mesh_ros.training.pseudo_labels import ensure_labels, refreshed
+
+    try:
+        store = _tiny("validation")
+    except AssetError as error:
+        pytest.skip(str(error))
+    copy = Path(shutil.copytree(store, tmp_path / "store"))
+    for old in copy.glob("part-*/label*"):
+        old.unlink()
+
+    def said() -> tuple[int, np.ndarray]:
+        (part,) = copy.glob("part-*")
+        number = json.loads((part / "labels.json").read_text())["round"]
+        return number, np.load(part / "label_points.npy")
+
+    assert ensure_labels(copy) == 1
+    first = said()
+    torch.manual_seed(0)
+    assert refreshed(copy, Hamuco(load_hand_model())) == 1
+    second = said()
+    assert (first[0], second[0]) == (1, 2)
+    both = np.isfinite(first[1]) & np.isfinite(second[1])
+    assert both.any() and not np.allclose(first[1][both], second[1][both])
