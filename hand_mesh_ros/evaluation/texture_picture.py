@@ -31,7 +31,7 @@ _ALPHA = 0.55
 def texture_rows(
     hands: HandSet, models: Mapping[Side, HandModel], masks: SkinMasks
 ) -> tuple[list[list[ImageArray]], list[str]]:
-    """Two rows for the first hand of a set, and their captions: by one view, and by all of them.
+    """Rows for the first hand of a set, with captions: by one view, and by all of several.
 
     Raises ValueError where no view with an image shows a hand.
     """
@@ -45,10 +45,13 @@ def texture_rows(
         [view_colours(v, vertices, model.faces, hand.side, m) for v in seen] for m in (masks, None)
     )
     # the view that is covered most, as that is what masks are for
-    kept = [m.weight.sum() / b.weight.sum() for m, b in zip(masked, bare, strict=True)]
+    kept = [
+        m.weight.sum() / max(b.weight.sum(), 1e-9) for m, b in zip(masked, bare, strict=True)
+    ]
     first = int(np.argmin(kept))
     rows, captions = [], []
-    for which in ([first], [first, *(i for i in range(len(seen)) if i != first)]):
+    others = [i for i in range(len(seen)) if i != first]
+    for which in [[first], *([[first, *others]] if others else [])]:
         texture = skin_texture(model, [masked[i] for i in which])
         unmasked = skin_texture(model, [bare[i] for i in which])
         share = f"{texture.observed.mean():.0%} of the surface observed, the rest completed"
