@@ -78,3 +78,31 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, path, metadata={"hamuco": '{"features": "evidence"}'})
     with pytest.raises(AssetError, match="not of this HaMuCo"):
         open_hamuco(path, load_hand_model())
+
+
+@pytest.mark.parametrize("seen", [4, 1])
+def test_hands_of_the_synthetic_cell(seen: int) -> None:
+    """Both hands, by the weights that ship, through the whole pipeline: metric in several views."""
+    from hand_mesh_ros.perception.build import build_pipeline
+    from hand_mesh_ros.render.synthetic import SyntheticCell
+    from hand_mesh_ros.types import FrameSet
+
+    try:
+        landmark_network_path("hand_landmark_full")
+    except AssetError as error:
+        pytest.skip(str(error))
+    cell = SyntheticCell(cameras=4, hands=("right", "left"), seconds=0.2, width=640, height=360)
+    pipeline, _ = build_pipeline(backend="hamuco")
+    for number in range(3):
+        frames = cell.frame_set(number).frames[:seen]
+        hands = pipeline.process(FrameSet(frames)).hands
+    truth = {hand.side: hand for hand in cell.ground_truth(2)}
+    assert sorted(hand.estimate.side for hand in hands) == ["left", "right"]
+    for hand in hands:
+        found, true = hand.estimate, truth[hand.estimate.side].joints
+        assert np.isfinite(found.covariance).all()
+        apart = np.linalg.norm(found.joints - true, axis=-1)
+        relative = np.linalg.norm(found.joints - found.joints[0] - true + true[0], axis=-1)
+        assert relative.mean() < 0.025
+        if seen == 4:
+            assert apart.mean() < 0.012 and len(found.view_indices) == 4
