@@ -13,6 +13,7 @@ from hand_mesh_ros.geometry.rotations import transform_points
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.perception.hand_texture import most_telling
 from hand_mesh_ros.perception.skin_colours import SkinColours, bilinear, sample_skin
+from hand_mesh_ros.perception.skin_prior import albedo_prior
 from hand_mesh_ros.perception.skin_texture import harmonics, skin_texture
 from hand_mesh_ros.render.shading import Surface, composite, draw, vertex_normals
 from hand_mesh_ros.render.skin import base_albedo, random_person
@@ -136,7 +137,14 @@ def test_without_anything_seen_it_is_the_models_own_skin(pictures: int) -> None:
                           np.tile([0.0, 0, -1], (model().num_vertices, 1)))  # fmt: skip
     texture = skin_texture(model(), [nothing] * pictures)
     np.testing.assert_allclose(texture.albedo, base_albedo(model()), rtol=1e-9)
-    assert not texture.observed.any() and texture.sigma.min() > 0.2
+    assert not texture.observed.any()
+    prior = albedo_prior(model())
+    by_colour = [
+        np.c_[prior.pigment[:, c], prior.even] ** 2 @ prior.sigma[prior.of_colour(c)] ** 2
+        for c in range(3)
+    ]
+    variance = np.mean(by_colour, axis=0) + 0.08**2  # and each vertex's own
+    np.testing.assert_allclose(texture.sigma, np.sqrt(variance), rtol=1e-6)
     assert texture.srgb.dtype == np.uint8 and texture.srgb.shape == (model().num_vertices, 3)
 
 
@@ -153,6 +161,17 @@ def test_grazing_dark_and_bright_places_do_not_count() -> None:
     weight = seen.colours().weight
     assert not weight[facing < 0.1].any()
     assert weight[facing > 0.9].mean() > 2 * weight[(facing > 0.2) & (facing < 0.4)].mean()
+
+
+def test_what_the_hand_itself_hides_does_not_count() -> None:
+    """Two squares that face the camera, the smaller one in front of the other's middle."""
+    square = np.array([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0], [0, 0, 0]])
+    faces = np.array([[0, 4, 1], [1, 4, 2], [2, 4, 3], [3, 4, 0]])
+    points = np.concatenate([0.1 * square + [0, 0, 0.5], 0.03 * square + [0, 0, 0.4]])
+    uv = 500 * points[:, :2] / points[:, 2:] + 112
+    image = np.full((224, 224, 3), 100, np.uint8)
+    weight = sample_skin(image, uv, points, np.concatenate([faces, faces + 5])).weight
+    np.testing.assert_array_equal(weight > 0, [1, 1, 1, 1, 0, 1, 1, 1, 1, 1])
 
 
 def test_a_vertex_outside_of_the_picture_or_of_the_lens_does_not_count() -> None:
@@ -178,7 +197,6 @@ def test_the_pictures_that_are_kept_show_most_together() -> None:
 def test_the_solution_is_that_of_plain_least_squares() -> None:
     """The short cuts (one Gram matrix for all colours) against rows written out one by one."""
     from hand_mesh_ros.perception import skin_texture as module
-    from hand_mesh_ros.perception.skin_prior import albedo_prior
 
     colours, prior = shot().colours(), albedo_prior(model())
     seen = np.flatnonzero(colours.weight)
