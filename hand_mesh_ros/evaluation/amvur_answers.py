@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ def fusion(answers: Answers, common: float) -> Fusion:
 
     In the world's axes; `common`: one sigma, m, of what all views get wrong alike.
     """
-    columns: dict[str, list[Array]] = {f.name: [] for f in fields(Fusion)}
+    columns: dict[str, list[Any]] = {f.name: [] for f in fields(Fusion)}
     for instant in np.unique(answers.instant):
         some = answers.of(answers.instant == instant)
         R = some.axes
@@ -145,7 +146,7 @@ def fusion(answers: Answers, common: float) -> Fusion:
         columns["single"].append(np.linalg.norm(points - true, axis=-1).mean(0))
         columns["fused"].append(np.linalg.norm(found - true, axis=-1))
         columns["nees"].append(nees(found - true, covariance))
-        columns["hidden"].append((some.visibility[:, 1:] < 0.5).any(0))
+        columns["hidden"].append(np.asarray(some.visibility[:, 1:] < 0.5).any(0))
         columns["shown"].append(np.asarray(some.shown.mean()))
     return Fusion(**{name: np.stack(values) for name, values in columns.items()})
 

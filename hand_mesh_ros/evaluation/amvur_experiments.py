@@ -49,10 +49,10 @@ def trials() -> dict[str, Trial]:
     untied = AmvurWeights(kl=0.0)
     made = {f"tied {s:.0%}": Trial(base, share=s) for s in SHARES}
     made |= {f"alone {s:.0%}": Trial(alone, untied, s) for s in SHARES}
-    made |= {f"cross {c}": Trial(replace(base, cross=c)) for c in ("none", "one_way")}  # type: ignore[arg-type]
+    made |= {f"cross {c}": Trial(replace(base, cross=c)) for c in ("none", "one_way")}
     made |= {f"depth {d}": Trial(replace(base, depth=d)) for d in (0, 2)}
     made |= {
-        f"form {f}": Trial(replace(base, covariance=f))  # type: ignore[arg-type]
+        f"form {f}": Trial(replace(base, covariance=f))
         for f in ("diagonal", "propagated", "mixing")
     }
     seen = replace(base, uv="projected", covariance="propagated")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from hand_mesh_ros.training.instants import InstantStore
 
 Array = NDArray[np.float64]
 Batch = dict[str, Tensor]
-_MAPS = ("middle", "coarse")
+_MAPS: Final = ("middle", "coarse")
 _BATCH = 64
 _RATE = 2e-3
 _TIPS = (4, 8)  # of thumb and index finger: a pinch

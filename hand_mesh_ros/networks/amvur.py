@@ -198,9 +198,10 @@ class AmvurNetwork(nn.Module):
 
     def calibrated(self, hands: AmvurHands) -> Calibrated:
         """What is known of the errors, by the temperatures that are kept with the weights."""
-        return self.calibration(  # type: ignore[no-any-return]
+        known: Calibrated = self.calibration(
             self.joint_covariance(hands), hands.uv_log_sigma, hands.visible
         )
+        return known
 
     def joint_covariance(self, hands: AmvurHands) -> Tensor:
         """(N, 20, 3, 3) m^2 of the joints beyond the wrist, before any calibration."""

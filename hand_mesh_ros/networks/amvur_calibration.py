@@ -46,6 +46,7 @@ class Calibration(nn.Module):
     joints: Tensor
     places: Tensor
     common: Tensor
+    level: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,12 +93,13 @@ def temperatures(squared: Array, seen: NDArray[np.bool_], axes: int) -> Array:
     A group of fewer than 30 has its level's factor, or 1 where that has as few.
     """
     found = np.ones((2, LEVELS))
+    known = np.asarray(np.isfinite(squared))
     for level in range(LEVELS):
-        of_level = squared[:, LEVEL == level]
-        for row in range(2):
-            here = of_level[(seen[:, LEVEL == level] == bool(row)) & np.isfinite(of_level)]
+        members = np.broadcast_to(LEVEL == level, squared.shape) & known
+        for row, sort in enumerate((~seen, seen)):
+            here = squared[members & sort]
             if len(here) < _FEWEST:
-                here = of_level[np.isfinite(of_level)]
+                here = squared[members]
             if len(here) >= _FEWEST:
                 found[row, level] = temperature(here, axes)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def amvur(models: Mapping[Side, HandModel] | None, network: NetworkOptions) -> L
 def own_rule(calibration: str) -> SigmaRule:
     """The rule that leaves a network's own, calibrated sigmas as they are."""
     ones, zeros = (1.0,) * 5, (0.0,) * 5
-    return SigmaRule(ones, zeros, ones, zeros, calibration=calibration)  # type: ignore[arg-type]
+    return SigmaRule(ones, zeros, ones, zeros, calibration=calibration)
 
 
 def open_amvur(path: Path, model: HandModel) -> AmvurNetwork:
@@ -104,7 +104,7 @@ def open_amvur(path: Path, model: HandModel) -> AmvurNetwork:
     if not isinstance(notes, Mapping):
         raise AssetError(f"{path} is not of AMVUR: its metadata do not say which settings")
     try:
-        told = {k: tuple(v) if isinstance(v, list) else v for k, v in notes.items()}
+        told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in notes.items()}
         settings = AmvurSettings(**told)
     except (TypeError, ValueError) as error:
         raise AssetError(f"{path} is of another version of AMVUR: {error}") from error
