@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 # Half-widths of the crop: by which places may differ, and one sigma of those that do not.
 _APART: Final = 0.12
 _NOISE: Final = 0.036
+# Metres, about, of a half-width at a hand: how far places are apart tells of space, too.
+_HALF_WIDTH: Final = 0.1
 SHIPPED: Final = Path(__file__).parents[1] / "networks" / "weights" / "hamuco.safetensors"
 
 
@@ -81,15 +83,17 @@ class HamucoNetwork:
             return value[place].float().cpu().numpy().astype(np.float64)
 
         uv = taken(said.uv)
-        uv_sigma = None
+        uv_sigma = covariance = None
         if "landmarks" in inputs:
             apart = taken(inputs["landmarks"])[..., :2] - taken(said.marks_uv)
             off = np.square(np.linalg.norm(apart, axis=-1) / _APART)
             uv = uv + apart / (1 + off)[..., None]
             uv_sigma = _NOISE * np.sqrt(1 + off)
+            variance = np.square(_HALF_WIDTH * _APART) * off
+            covariance = variance[..., None, None] * np.eye(3)
         return NetworkHands(
             taken(said.points.joints), uv, taken(said.rotations), taken(said.betas),
-            uv_sigma=uv_sigma,
+            covariance=covariance, uv_sigma=uv_sigma,
         )  # fmt: skip
 
     def _seen(self, batch: CropBatch) -> dict[str, torch.Tensor]:
