@@ -119,7 +119,8 @@ class TeachingWeights:
     `generator` that masks `masked` of the vertices and is dropped after training, or `plain`.
     orientation: HOFE's loss (LOE), of what the adapters add and of the attention's result.
     vertices, rotation: of what the teacher predicts, without rotation, metres times `unit`; and of
-    matrix elements.
+    matrix elements. occluded: how many times more a view is taught that shows nothing of the hand
+    than one that shows all of it, less one; on average all of it stays the same.
     """
 
     shape: float = 0.1
@@ -129,9 +130,10 @@ class TeachingWeights:
     generator: Target = "generator"
     masked: float = 0.3
     unit: float = 1.0
+    occluded: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("shape", "orientation", "vertices", "rotation", "unit"):
+        for name in ("shape", "orientation", "vertices", "rotation", "unit", "occluded"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.masked < 1:
@@ -162,41 +164,55 @@ class Teaching(nn.Module):
             else None
         )  # fmt: skip
 
-    def forward(self, student: SimaHands, teacher: SimaHands, kept: Tensor) -> dict[str, Tensor]:
-        """Weighted parts of the loss of N views, of which the teacher's hands have no gradient."""
-        weights = self.weights
+    def forward(
+        self, student: SimaHands, teacher: SimaHands, kept: Tensor, shown: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Weighted parts of the loss of N views, of which the teacher's hands have no gradient.
+
+        shown (N,): visible shares of the views, NaN where unknown, which count as all.
+        """
+        weights, each = self.weights, None
+        if shown is not None and weights.occluded:
+            each = 1 + weights.occluded * (1 - shown.nan_to_num(1.0))
+            each = each / each.mean()
+        mine, theirs = student.features, teacher.features
         parts = {}
         if weights.shape:
-            parts["hsfe"] = weights.shape * self._shape(student.features, teacher.features)
+            parts["hsfe"] = weights.shape * self._shape(mine, theirs, each)
         if weights.orientation:
-            mine, theirs = student.features, teacher.features
-            parts["hofe"] = weights.orientation * sum(
-                (apart(a, b) for a, b in ((mine.map, theirs.map), (mine.latent, theirs.latent),
-                                          (mine.mixed, theirs.mixed))),
-                torch.zeros((), device=mine.map.device),
-            )  # fmt: skip
+            loss = apart(mine.map, theirs.map, each) + apart(mine.latent, theirs.latent, each)
+            parts["hofe"] = weights.orientation * (loss + apart(mine.mixed, theirs.mixed, each))
         if weights.vertices:
-            error = (student.vertices0[:, kept] - teacher.vertices0[:, kept].detach()).abs().mean()
-            parts["told_vertices"] = weights.vertices * weights.unit * error
+            told = (student.vertices0[:, kept] - teacher.vertices0[:, kept].detach()).abs()
+            parts["told_vertices"] = weights.vertices * weights.unit * _mean(told, each)
         if weights.rotation:
-            error = (student.rotation - teacher.rotation.detach()).square().mean()
-            parts["told_rotation"] = weights.rotation * error
+            turn = (student.rotation - teacher.rotation.detach()).square()
+            parts["told_rotation"] = weights.rotation * _mean(turn, each)
         return parts
 
-    def _shape(self, student: SimaFeatures, teacher: SimaFeatures) -> Tensor:
+    def _shape(
+        self, student: SimaFeatures, teacher: SimaFeatures, each: Tensor | None
+    ) -> Tensor:
         mine = student.lifted
         if self.generator is not None:
             if self.training and self.weights.masked:
                 gone = torch.rand(mine.shape[:2], device=mine.device) < self.weights.masked
                 mine = torch.where(gone[..., None], self.empty, mine)
             mine = mine + self.generator(mine)
-        loss = apart(mine, teacher.lifted)
+        loss = apart(mine, teacher.lifted, each)
         for ours, theirs in zip(student.levels, teacher.levels, strict=True):
-            loss = loss + apart(ours, theirs)
+            loss = loss + apart(ours, theirs, each)
         return loss
 
 
-def apart(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean absolute difference over the spread of the teacher's features; no gradient to it."""
+def apart(student: Tensor, teacher: Tensor, each: Tensor | None = None) -> Tensor:
+    """Mean absolute difference over the spread of the teacher's features; no gradient to it.
+
+    each (N,): weights of the N views.
+    """
     target = teacher.detach()
-    return (student - target).abs().mean() / target.std().clamp(min=1e-6)
+    return _mean((student - target).abs(), each) / target.std().clamp(min=1e-6)
+
+
+def _mean(values: Tensor, each: Tensor | None) -> Tensor:
+    return values.mean() if each is None else (values.flatten(1).mean(1) * each).mean()

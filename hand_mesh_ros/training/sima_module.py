@@ -32,7 +32,7 @@ from hand_mesh_ros.training.sima_losses import (
 
 Batch = dict[str, Tensor]
 
-_TRUTH = ("joints", "uv", "rotations", "betas")
+_TRUTH = ("joints", "uv", "rotations", "betas", "visible_share")
 _PLACE = ("T_camera_world", "R_crop_camera", "left")
 
 
@@ -178,7 +178,8 @@ class SimaSvrModule(_SimaModule):
             with torch.no_grad():
                 teacher = self._teacher[0].to(mask.device)
                 target = teacher.together(batch, mask, crop_axes_of(batch))
-            parts |= self.teaching(hands, target, self.network.head_vertices)
+            shown = batch["visible_share"][mask]
+            parts |= self.teaching(hands, target, self.network.head_vertices, shown)
         return self._told(parts)
 
 

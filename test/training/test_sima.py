@@ -64,6 +64,7 @@ def drawn(seed: int = 0) -> dict[str, Tensor]:
         "rotations": rotations, "betas": betas.clone(),
         "R_crop_camera": axes, "T_camera_world": torch.eye(4).expand(HANDS, VIEWS, 4, 4),
         "left": torch.zeros(HANDS, dtype=torch.bool),
+        "visible_share": torch.rand(HANDS, VIEWS, generator=random),
     }  # fmt: skip
 
 
@@ -212,6 +213,14 @@ def test_each_way_of_teaching_is_a_switch(teacher: Path) -> None:
         assert set(teaching(hands, target, made.network.head_vertices)) == parts
         assert (teaching.generator is None) == (change.get("generator") == "plain")
     made.network.zero_grad()
+    views = len(hands.uv)
+    shown = torch.full((views,), torch.nan)
+    shown[0] = 0.0
+    teaching = Teaching(32, made.network.coarsest, replace(off, rotation=1.0, occluded=9.0))
+    plain = (hands.rotation - target.rotation).square().flatten(1).mean(1)
+    wanted = (10 * plain[0] + plain[1:].sum()) / (10 + views - 1)
+    told = teaching(hands, target, made.network.head_vertices, shown)["told_rotation"]
+    assert float(told.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
     teaching = Teaching(32, made.network.coarsest, replace(off, orientation=1.0))
     teaching(hands, target, made.network.head_vertices)["hofe"].backward()
     reached = {
