@@ -45,7 +45,7 @@ def sample_skin(
     height, width = image.shape[:2]
     normals = vertex_normals(points, faces)
     facing = -(normals * points).sum(1) / np.linalg.norm(points, axis=1)
-    near = rasterise_region(uv, points[:, 2], faces, width, height)
+    near = rasterise_region(uv, points[:, 2], faces, width, height, cull_backfaces=True)
     finite = np.isfinite(uv).all(1)
     within = np.asarray(finite & ((uv > 0) & (uv < [width - 1, height - 1])).all(1))
     column, row = np.rint(np.where(within[:, None], uv, 0)).astype(int).T
