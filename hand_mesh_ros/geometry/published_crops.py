@@ -25,7 +25,7 @@ _BLURRED_FROM = 1.1  # pixels of the image to half a pixel of the crop
 
 
 @dataclass(frozen=True)
-class CropRule:
+class BoxRule:
     """How a box becomes a square; the default is that of the published demos.
 
     rescale: the box grows by this about its middle. expanded: it is grown to the shape 192:256
@@ -40,11 +40,11 @@ class CropRule:
             raise ValueError(f"rescale must be positive, not {self.rescale}")
 
 
-DEMO: Final = CropRule()
-TRAINING: Final = CropRule(expanded=False)
+DEMO: Final = BoxRule()
+TRAINING: Final = BoxRule(expanded=False)
 
 
-def box_squares(boxes: ArrayLike, rule: CropRule = DEMO) -> tuple[Array, Array]:
+def box_squares(boxes: ArrayLike, rule: BoxRule = DEMO) -> tuple[Array, Array]:
     """Centres (N, 2) and sides (N,), pixels, for boxes (N, 4) = left, top, right, bottom."""
     box = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     low, high = box[:, :2], box[:, 2:]

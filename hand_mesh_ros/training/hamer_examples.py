@@ -12,7 +12,7 @@ from hand_mesh_ros.data.samples import HandSample
 from hand_mesh_ros.geometry.crop_axes import crop_axes
 from hand_mesh_ros.geometry.crop_camera import CROP
 from hand_mesh_ros.geometry.crops import invert_affine, transform_points, warp
-from hand_mesh_ros.geometry.published_crops import CropRule, box_squares
+from hand_mesh_ros.geometry.published_crops import BoxRule, box_squares
 from hand_mesh_ros.geometry.rotations import exp_so3
 from hand_mesh_ros.hand.layout import NUM_BETAS, NUM_JOINTS
 from hand_mesh_ros.hand.mirror import mirror_axis_angle, mirror_matrices, mirror_points
@@ -75,7 +75,7 @@ def hamer_example_of(
     box = sample.joint_box if sample.box is None else sample.box
     if box is None or not np.isfinite(box).all():
         raise UnusableSample(f"{sample.name}: neither box nor joints say where the hand is")
-    centre, side = box_squares(box, CropRule(box_scale, expanded=False))
+    centre, side = box_squares(box, BoxRule(box_scale, expanded=False))
     if not side[0] > 0:
         raise UnusableSample(f"{sample.name}: its box is empty")
     left = sample.side == "left"

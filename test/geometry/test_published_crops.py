@@ -13,7 +13,7 @@ from hand_mesh_ros.geometry.published_crops import (
     DEVIATION,
     MEAN,
     TRAINING,
-    CropRule,
+    BoxRule,
     blur_sigma,
     box_squares,
     square_crops,
@@ -43,9 +43,9 @@ def test_boxes_become_squares() -> None:
     np.testing.assert_array_equal(centres, [[150, 125], [125, 150]])
     np.testing.assert_allclose(sides, [2 * 100 * 4 / 3, 2 * 100])  # grown to 192:256 first
     np.testing.assert_allclose(box_squares([wide, tall], TRAINING)[1], [200, 200])
-    np.testing.assert_allclose(box_squares([tall], CropRule(rescale=2.5))[1], [250])
+    np.testing.assert_allclose(box_squares([tall], BoxRule(rescale=2.5))[1], [250])
     with pytest.raises(ValueError, match="rescale must be positive, not 0"):
-        CropRule(rescale=0)
+        BoxRule(rescale=0)
 
 
 def test_where_the_squares_pixels_lie() -> None:
