@@ -159,12 +159,15 @@ def bench_data_command(
 
 @bench_app.command(
     "texture",
-    epilog="Examples: hand-mesh bench texture   |   "
-    "hand-mesh bench texture --picture docs/texture.jpg",
+    epilog="Examples: hand-mesh bench texture   |   hand-mesh bench texture --backend landmarks   "
+    "|   hand-mesh bench texture --picture docs/texture.jpg",
 )
 def bench_texture_command(
     picture: Annotated[
         Path | None, typer.Option(help="Draw textures of some renders there instead.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Whose meshes; default: the true ones.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for amvur.json.")] = Path("out/bench"),
 ) -> None:
@@ -173,18 +176,25 @@ def bench_texture_command(
     Needs the store of that part: `hand-mesh data instants test`, a minute or two, makes it.
     """
     from hand_mesh_ros.evaluation.bench_texture import texture_figures
+    from hand_mesh_ros.evaluation.texture_meshes import backend_meshes
     from hand_mesh_ros.evaluation.texture_picture import texture_sheet
+    from hand_mesh_ros.networks.assets import AssetError
     from hand_mesh_ros.render.sheet import write_image
-    from hand_mesh_ros.training.instants import StoreError
+    from hand_mesh_ros.training.instant_sources import folder_of
+    from hand_mesh_ros.training.instants import InstantStore, StoreError
 
     if picture is not None:
         typer.echo(f"wrote {write_image(picture, texture_sheet())}")
         return
     try:
         with progress_bar("bench texture") as report:
-            figures = texture_figures(progress=report)
-    except StoreError as error:
+            store = InstantStore(folder_of("test"))
+            meshes = backend_meshes(store, backend) if backend else None
+            figures = texture_figures(store, meshes, report)
+    except (StoreError, AssetError, ValueError) as error:
         fail(error)
+    if backend:
+        figures = {f"{backend}_{name}": value for name, value in figures.items()}
     print_report({"source": "bench texture", **figures})
     add_figures(out / "amvur.json", figures)
 

@@ -23,8 +23,8 @@ from hand_mesh_ros.training.instants import InstantStore, crop_poses
 from hand_mesh_ros.types import FloatArray, ImageArray
 
 Progress = Callable[[int, int, str], None]
-# (instant, view) -> vertices (V, 3) of the right hand, m, in the axes of the view's crop
-MeshOf = Callable[[int, int], FloatArray]
+# (instant, view) -> vertices (V, 3) of the right hand, m, in the axes of the view's crop, or None
+MeshOf = Callable[[int, int], FloatArray | None]
 
 KINDS: Final = ("visible", "covered", "hidden")
 _FIELDS: Final = (
@@ -63,8 +63,8 @@ def texture_figures(
     """Mean absolute errors of the linear albedo, by kind of vertex and by what masks the picture.
 
     ``store``: instants with evidence, pictures and truth; None: renders-v1's test part.
-    ``mesh_of``: the mesh that is textured; None: the true one. Raises StoreError where there is no
-    store.
+    ``mesh_of``: the mesh that is textured, where it has one; None: the true one. Raises StoreError
+    where there is no store.
 
     Visible vertices are seen in truth; covered ones would be, but for a thing or another hand
     before them; hidden ones are turned away, or behind the hand itself. The baseline without a mask
@@ -126,6 +126,8 @@ def stored_views(
         for v in np.flatnonzero(fields["valid"]):
             true_mesh = _mesh(layer, fields, int(v))
             mesh = true_mesh if mesh_of is None else mesh_of(i, int(v))
+            if mesh is None:
+                continue
             owner = (fields["owner"][v] % _AMODAL == HAND + 1).astype(float)
             image, seen = fields["image"][v], fields["vertices_seen"][v]
             size, small = image.shape[0], owner.shape[0]

@@ -15,7 +15,7 @@ from hand_mesh_ros.perception.skin_texture import SkinTexture, skin_texture
 from hand_mesh_ros.perception.surface import with_meshes
 from hand_mesh_ros.render.shading import Surface, composite, draw, vertex_normals
 from hand_mesh_ros.render.sheet import contact_sheet
-from hand_mesh_ros.types import Camera, FloatArray, Frame, FrameSet, HandSet, ImageArray, Side, View
+from hand_mesh_ros.types import Camera, FloatArray, HandSet, ImageArray, Side, View
 
 COLUMNS = (
     "input", "taken for skin", "textured mesh", "from the side", "albedo", "other side",
@@ -68,13 +68,14 @@ def texture_sheet(instants: Sequence[int] = (3, 4, 16)) -> ImageArray:
 
     Raises AssetError if `hand-mesh fetch` has not been run.
     """
+    from hand_mesh_ros.evaluation.texture_meshes import rendered_frames
     from hand_mesh_ros.perception.build import build_pipeline
     from hand_mesh_ros.perception.pipeline import PipelineSettings
 
     rows, captions, masks = [], [], SkinMasks()
     for number in instants:
         pipeline, models = build_pipeline(pipeline=PipelineSettings(max_hands=1))
-        more, of_them = texture_rows(pipeline.process(_rendered(number)), models, masks)
+        more, of_them = texture_rows(pipeline.process(rendered_frames(number)), models, masks)
         rows += more
         captions += of_them
     return contact_sheet(rows, COLUMNS, captions, cell_height=_CELL)
@@ -144,11 +145,3 @@ def _around(camera: Camera, middle: FloatArray, degrees: float) -> Camera:
     focal = 0.92 * _CELL / 0.22 * float(np.linalg.norm(away))
     K = np.array([[focal, 0, (_CELL - 1) / 2], [0, focal, (_CELL - 1) / 2], [0, 0, 1]])
     return Camera("around", _CELL, _CELL, K, T_camera_world=T)
-
-
-def _rendered(number: int) -> FrameSet:
-    """The views of an instant of renders-v1's test part."""
-    from hand_mesh_ros.training.instant_sources import benchmark
-
-    samples = benchmark(4)(number)
-    return FrameSet(tuple(Frame(s.camera, 0, s.image) for s in samples))

@@ -61,6 +61,8 @@ def test_figures_are_of_the_mesh_they_are_given(
     assert 0 < figures["texture_coverage_68"] < 1
     without, with_it = (figures[f"texture_covered_{n}"] for n in ("no_mask", "mask"))
     assert figures["texture_gain_percent"] == pytest.approx(100 * (1 - with_it / without))
+    toned = [figures[f"texture_covered_{n}_same_tone"] for n in ("mask", "no_mask")]
+    assert toned[0] < toned[1]
     there = {(view.instant, k % 2): view.mesh for k, view in enumerate(views)}
     if len(there) == len(views) == 8:
         same = texture_figures(store, lambda i, v: there[i, v])
@@ -68,6 +70,27 @@ def test_figures_are_of_the_mesh_they_are_given(
         name = "texture_visible_mask"
         assert same[name] == figures[name]
         assert aside["texture_visible_no_mask"] > figures["texture_visible_no_mask"]
+
+
+def test_a_backends_meshes_lie_on_the_true_ones(
+    store: InstantStore, tmp_path: Path
+) -> None:
+    """Of a left hand, which is mirrored; `store` says that there are networks."""
+    from hand_mesh_ros.evaluation.texture_meshes import backend_meshes
+
+    write_part(StoreRequest("renders-v1", {"split": "test"}, 1, 4, None), tmp_path, 0)
+    one = InstantStore(tmp_path)
+    assert one.whole("left").all()
+    meshes = backend_meshes(one)
+    true = list(stored_views(one, load_hand_model(), load_hand_mask(), None, lambda *_: None))
+    for view, stored in zip(np.flatnonzero(one.whole("valid")[0]), true, strict=True):
+        found = meshes(0, int(view))
+        assert found is not None
+        assert np.linalg.norm(found - stored.mesh, axis=1).mean() < 0.02
+    kept = stored_views(
+        one, load_hand_model(), load_hand_mask(), lambda i, v: None, lambda *_: None
+    )
+    assert not list(kept)
 
 
 def test_a_recordings_hands_are_written(tmp_path: Path) -> None:
@@ -98,5 +121,8 @@ def test_a_recordings_hands_are_written(tmp_path: Path) -> None:
     assert 0.05 < notes["observed_share"] < 0.7
     lines = (out / "texture_right_1.obj").read_text().splitlines()
     model = models["right"]
-    assert sum(line.startswith("v ") for line in lines) == model.num_vertices
+    places = np.array([line.split()[1:4] for line in lines if line.startswith("v ")], float)
+    shape = model.shapedirs @ np.array(notes["betas"])
+    assert np.abs(shape).max() > 1e-3  # a flat hand of its own shape
+    np.testing.assert_allclose(places, model.v_template + shape, atol=2e-5)
     assert sum(line.startswith("f ") for line in lines) == len(model.faces)
