@@ -123,6 +123,6 @@ def test_a_recordings_hands_are_written(tmp_path: Path) -> None:
     model = models["right"]
     places = np.array([line.split()[1:4] for line in lines if line.startswith("v ")], float)
     shape = model.shapedirs @ np.array(notes["betas"])
-    assert np.abs(shape).max() > 1e-3  # a flat hand of its own shape
+    assert np.abs(shape).max() > 2e-4  # a flat hand of its own shape
     np.testing.assert_allclose(places, model.v_template + shape, atol=2e-5)
     assert sum(line.startswith("f ") for line in lines) == len(model.faces)
