@@ -52,6 +52,7 @@ def ablate(
     """
     store = InstantStore(folder_of("validation"))
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    table: dict[str, dict[str, float]] = {}
     done, total = 0, len(seeds) * len(VARIANTS)
     for seed in seeds:
         for name, switches in VARIANTS.items():
@@ -66,16 +67,18 @@ def ablate(
                 run(recipe, folder, resume=True, quiet=True)
             network = open_hamuco(folder / "weights.safetensors", load_hand_model())
             rows[name].append(_row(errors_of(network, store, all_of_it=False)))
-    table = {name: _statistics(own) for name, own in rows.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "ablations.json").write_text(json.dumps(table, indent=2) + "\n")
-    draw(table, out / "ablations.png")
+        # what is known so far, for whoever does not wait for all seeds
+        table = {name: _statistics(own) for name, own in rows.items()}
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "ablations.json").write_text(json.dumps(table, indent=2) + "\n")
+        draw(table, out / "ablations.png")
     return table
 
 
 def _statistics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     values = {column: [row[column] for row in rows] for column in COLUMNS}
     means = {column: round(float(np.mean(own)), 3) for column, own in values.items()}
+    means["seeds"] = len(rows)
     return means | {f"{c}_std": round(float(np.std(own)), 3) for c, own in values.items()}
 
 

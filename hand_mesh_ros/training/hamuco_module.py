@@ -49,7 +49,7 @@ class HamucoModelSettings:
     labels: "landmarks", the landmark network's places in each view, with its presence and their
     agreement with the other views as confidence where the cameras are known; or "fitted",
     `pseudo_labels`, in addition. rotations: of the cameras in consistency, known or estimated.
-    calibrated: share of the instants whose cameras the network itself is told.
+    calibrated: share of the batches whose cameras the network itself is told.
     masked: share of the instants of which it sees a random part of the views.
     sigma: of a fitted label, m, above which it counts little.
     """
