@@ -197,3 +197,19 @@ def test_labels_come_in_rounds(tmp_path: Path) -> None:
     assert (first[0], second[0]) == (1, 2)
     both = np.isfinite(first[1]) & np.isfinite(second[1])
     assert both.any() and not np.allclose(first[1][both], second[1][both])
+
+
+def test_every_ablation_is_a_recipe_that_learns(batch: dict[str, torch.Tensor]) -> None:
+    from hand_mesh_ros.evaluation.hamuco_ablations import VARIANTS
+
+    full = set(_module().losses(batch, even=True))
+    for name, switches in VARIANTS.items():
+        module = _module(*switches)
+        parts = module.losses(batch, even=True, masked=True)
+        assert torch.stack(list(parts.values())).sum().isfinite()
+        without = {"consistency": "no consistency", "distill": "no distillation"}
+        for part, said in without.items():
+            assert (part in parts) == (said not in name)
+        assert ("points" in parts) == name.startswith("full") and set(parts) <= full
+        attention = module.network.cross.blocks[0].attention
+        assert (attention is None) == ("no cross-view attention" in name)
