@@ -62,6 +62,9 @@ def summary(errors: Errors) -> Figures:
             "landmarks_multi_pa_mm": errors.fitted[which],
         }
         found |= {name + suffix: _mean(values) for name, values in columns.items()}
+    lost = np.isnan(errors.fitted)
+    found["landmarks_multi_lost"] = int(lost.sum())  # the others' mean is above
+    found["hamuco_solved_of_those_pa_mm"] = _mean(errors.solved[~lost])
     for number in range(1, views + 1):
         found[f"hamuco_{number}_views_pa_mm"] = _mean(errors.multi[:, number - 1])
         if number > 1:
