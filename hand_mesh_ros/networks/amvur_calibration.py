@@ -111,7 +111,7 @@ def safety_radius(covariance: Array, share: float = 0.95) -> Array:
     Of a covariance (..., 3, 3): that of the sphere about the ellipsoid, by its longest axis; at
     95 % sqrt(7.815 lambda). NaN where the covariance is.
     """
-    known = np.isfinite(covariance).all((-1, -2))
+    known = np.asarray(np.isfinite(covariance).all((-1, -2)))
     safe = np.where(known[..., None, None], covariance, np.eye(3))
     longest = np.linalg.eigvalsh(safe)[..., -1]
     return np.where(known, np.sqrt(chi2.ppf(share, 3) * np.maximum(longest, 0)), np.nan)

@@ -37,6 +37,4 @@ def fuse_robust(
         gap = points - mean
         squared = np.einsum("vni,vnij,vnj->vn", gap, information, gap)
         weight = (freedom + size) / (freedom + squared)
-        # a share of what is told, so that agreeing views are no surer than they say
-        weight = np.minimum(weight, 1.0)
     return mean, total + common**2 * np.eye(size)
