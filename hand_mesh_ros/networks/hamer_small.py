@@ -218,12 +218,12 @@ class _Places(nn.Module):
         self.joint = nn.Parameter(0.1 * torch.randn(_POINTS, hidden))
         self.of_hand = nn.Linear(dim, hidden)
         self.of_token = nn.Linear(width + 4, hidden)
+        last = nn.Linear(hidden, 3)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.out = nn.Sequential(
-            nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(),
-            nn.Linear(hidden, 3),
-        )  # fmt: skip
-        nn.init.zeros_(self.out[-1].weight)
-        nn.init.zeros_(self.out[-1].bias)
+            nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), last
+        )
 
     def forward(
         self, tokens: Tensor, vector: Tensor, projected: Tensor, landmarks: Tensor

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from lightning import LightningModule
 
 TASKS: dict[str, str] = {
+    "mano": "hand_mesh_ros.training.module:ManoModule",
     "hamer": "hand_mesh_ros.training.hamer_module:HamerModule",
     "amvur": "hand_mesh_ros.training.amvur_module:AmvurModule",
-    "mano": "hand_mesh_ros.training.module:ManoModule",
     "hamuco": "hand_mesh_ros.training.hamuco_module:HamucoModule",
     "hand-mask": "hand_mesh_ros.training.mask_module:HandMaskModule",
     "sima-mvr": "hand_mesh_ros.training.sima_module:SimaMvrModule",
