@@ -195,6 +195,7 @@ def _of_shipped(progress: Progress) -> list[Outcome]:
         for name, low, high in zip(_bin_names(), _BINS, _BINS[1:], strict=False)
         if (which := (answers.shown >= low) & (answers.shown < high)).sum() > 5
     }
+    told = ("views", "mpjpe_mm", "coverage_68", "coverage_95", "spearman_occlusion")
     held = [row["coverage_68"] for row in by_share.values()]
     views = answers_of(network, multi)
     made = {
@@ -220,9 +221,7 @@ def _of_shipped(progress: Progress) -> list[Outcome]:
             "Sigma tracks occlusion",
             "Spearman of sigma and hidden share above 0.6; coverage within 58-78 % of all bins",
             ours["spearman_occlusion"] > 0.6 and 58 <= min(held) and max(held) <= 78,
-            {name: {k: row[k] for k in ("views", "mpjpe_mm", "coverage_68", "coverage_95")}
-             for name, row in by_share.items()}
-            | {"all": {k: ours[k] for k in ("views", "mpjpe_mm", "coverage_68", "coverage_95")}},
+            {name: {k: row[k] for k in told} for name, row in (by_share | {"all": ours}).items()},
         ),
         Outcome(
             "Covariances make several views worth more",
