@@ -37,4 +37,6 @@ def fuse_robust(
         gap = points - mean
         squared = np.einsum("vni,vnij,vnj->vn", gap, information, gap)
         weight = (freedom + size) / (freedom + squared)
-    return mean, total + common**2 * np.eye(size)
+    # views that happen to agree are no surer than they say
+    believed = np.minimum(weight, 1.0)[..., None, None] * information
+    return mean, np.linalg.inv(believed.sum(0)) + common**2 * np.eye(size)

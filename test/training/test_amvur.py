@@ -192,7 +192,8 @@ def batch_of(count: int, seed: int = 0) -> dict[str, Tensor]:
     visibility[0, :5] = float("nan")
     return {
         "middle": single(14, 14, 112), "coarse": single(7, 7, 192),
-        "landmarks": 0.3 * single(21, 3), "world": 0.03 * single(21, 3), "joints": 0.03 * single(21, 3), "uv": 0.3 * single(21, 2),
+        "landmarks": 0.3 * single(21, 3), "world": 0.03 * single(21, 3),
+        "joints": 0.03 * single(21, 3), "uv": 0.3 * single(21, 2),
         "rotations": rotations, "betas": single(10), "visibility": visibility,
         "presence": single().sigmoid(), "K": K, "crop_matrix": crop,
     }  # fmt: skip
