@@ -1,4 +1,4 @@
-"""SiMA-Hand's networks: sizes, composition, where gradients go, and views in any number and order."""
+"""SiMA-Hand's networks: sizes, composition, where gradients go, views in any number and order."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def test_losses_of_orientation_and_shape_keep_to_their_branches(
     make: Callable[[SimaSettings], Sima], seen: dict[str, Tensor], axes: Tensor
 ) -> None:
     shape = {"trunk", "lifting", "decoder", "joint_fusion", "vertex_fusion"}
-    orientation = {"geometry", "map_encoder", "regressor", "map_fusion", "latent_fusion", "relative"}
+    orientation = {
+        "geometry", "map_encoder", "regressor", "map_fusion", "latent_fusion", "relative",
+    }  # fmt: skip
     network = make(SimaSettings(multi=True))
     hands = network.together(seen, torch.ones(2, VIEWS, dtype=torch.bool), axes)
     root = hands.joints[:, :1]
