@@ -197,13 +197,13 @@ def test_two_processes_train_both_together(hamer: Make, tmp_path: Path) -> None:
 
 
 def test_another_backbone_by_name(hamer: Make, tmp_path: Path, monkeypatch: Any) -> None:
-    (tmp_path / "tiny_backbone.py").write_text(
+    (tmp_path / "backbone_of_patches.py").write_text(
         "from torch import nn\n\nclass Tiny(nn.Conv2d):\n    channels = 8\n\n"
         "def make():\n    return Tiny(3, 8, 32, stride=32)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     report = run(
-        hamer("trainer.epochs=1", "model.backbone='tiny_backbone:make'"), tmp_path / "run",
+        hamer("trainer.epochs=1", "model.backbone='backbone_of_patches:make'"), tmp_path / "run",
         quiet=True,
     )  # fmt: skip
     assert report["metrics"]["val_pa_mpjpe"] > 0
