@@ -9,11 +9,12 @@ import numpy as np
 
 from hand_mesh_ros.geometry.cameras import look_at
 from hand_mesh_ros.geometry.crops import crop_matrix, warp
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.perception.hand_texture import SkinMasks, view_colours
 from hand_mesh_ros.perception.skin_texture import SkinTexture, skin_texture
 from hand_mesh_ros.perception.surface import with_meshes
-from hand_mesh_ros.render.shading import Surface, composite, draw, vertex_normals
+from hand_mesh_ros.render.shading import Surface, composite, draw
 from hand_mesh_ros.render.sheet import contact_sheet
 from hand_mesh_ros.types import Camera, FloatArray, HandSet, ImageArray, Side, View
 

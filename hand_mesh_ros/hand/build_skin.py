@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.hand.layout import FINGERS, MANO_FINGERS
 from hand_mesh_ros.hand.model import FloatArray, IntArray
 
@@ -69,15 +70,6 @@ def _with_nail(
     inside = inside * (np.abs(from_centre[:, 1]) < 0.012)
     nail = np.where((u < -0.6)[:, None], _LUNULA, _NAIL)
     return _mix(colour, nail, inside)
-
-
-def vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
-    """Area-weighted unit normals (V, 3)."""
-    corners = vertices[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices)
-    np.add.at(normals, faces.ravel(), np.repeat(face_normals, 3, axis=0))
-    return _unit(normals)
 
 
 def _mix(colour: FloatArray, other: FloatArray, amount: FloatArray) -> FloatArray:

@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.hand.decimate import collapsed
 
 Floats = NDArray[np.float64]
@@ -119,16 +120,6 @@ def spirals(vertices: Floats, faces: Ints, length: int) -> Ints:
         walk += walk[-1:] * (length - len(walk))
         out[centre] = walk[:length]
     return out
-
-
-def vertex_normals(vertices: Floats, faces: Ints) -> Floats:
-    """(V, 3), of length one, weighted by the areas of the faces."""
-    corners = vertices[faces]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    out = np.zeros_like(vertices)
-    for column in faces.T:
-        np.add.at(out, column, cross)
-    return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-30))
 
 
 def _rings(count: int, faces: Ints) -> list[set[int]]:

@@ -211,10 +211,6 @@ class AmvurNetwork(nn.Module):
         size: Tensor = self.size(point_log_variance(hands.covariance, hands.log_sigma))
         return size[..., None].square() * marginal
 
-    def pixel_features(self, cues: Cues, uv: Tensor) -> Tensor:
-        """What the maps say (N, P, F) at places (N, P, 2) in the crop, -1..1: for texture."""
-        return self.sampler(self.sampler.narrowed(cues.maps), uv)
-
     def whole_mesh(self, hands: AmvurHands, prior_vertices: Tensor) -> Tensor:
         """All vertices (N, V, 3) of the answer from those of the prior's mean (`ManoLayer`).
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.render.rasteriser import rasterise_region
-from hand_mesh_ros.render.shading import to_linear, vertex_normals
+from hand_mesh_ros.render.shading import to_linear
 from hand_mesh_ros.types import FloatArray, ImageArray
 
 _SLACK = 0.003  # metres by which a visible vertex may lie behind its pixel's surface

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.render.shading import vertex_normals
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.types import FloatArray
 
 # Numbers of the glTF 2.0 specification, sections 3.6.2.2, 3.7.2.1 and 4.4.

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.geometry.projection import project_arrays, stack_cameras
 from hand_mesh_ros.hand.layout import BONES
-from hand_mesh_ros.render.shading import vertex_normals
 from hand_mesh_ros.types import Camera, FloatArray, ImageArray, Side, TrackedHand
 
 # One colour a finger (thumb to little), readable over skin and over the mesh.

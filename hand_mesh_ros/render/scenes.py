@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hand_mesh_ros.geometry.cameras import look_at
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.geometry.rotations import exp_so3
 from hand_mesh_ros.hand.kinematics import forward
 from hand_mesh_ros.hand.mirror import mirror_model
@@ -23,7 +24,7 @@ from hand_mesh_ros.render.forearm import Rings, with_forearm
 from hand_mesh_ros.render.grasps import grasp
 from hand_mesh_ros.render.occluders import Thing, random_thing, random_turn
 from hand_mesh_ros.render.sampling import HandPlace
-from hand_mesh_ros.render.shading import Surface, vertex_normals
+from hand_mesh_ros.render.shading import Surface
 from hand_mesh_ros.render.skin import Person, random_person
 from hand_mesh_ros.types import Camera, FloatArray, ManoParameters, Side
 

@@ -72,18 +72,6 @@ def join(surfaces: Sequence[Surface]) -> Surface:
     )
 
 
-def vertex_normals(vertices: FloatArray, faces: NDArray[np.integer]) -> FloatArray:
-    """Unit normals (V, 3), each the area-weighted mean of the faces around a vertex."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    size = len(vertices)
-    corners = faces.ravel()
-    total = np.stack(
-        [np.bincount(corners, np.repeat(normal[:, k], 3), size) for k in range(3)], axis=1
-    )
-    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20))
-
-
 def project_surface(camera: Camera, vertices: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Distorted pixels (V, 2), NaN where unseen, and depths (V,) for the z-buffer."""
     local = transform_points(camera.T_camera_world, vertices)

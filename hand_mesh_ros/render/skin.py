@@ -140,6 +140,6 @@ def folds(model: HandModel) -> FloatArray:
 
 
 def _normals(model: HandModel) -> FloatArray:
-    from hand_mesh_ros.render.shading import vertex_normals
+    from hand_mesh_ros.geometry.meshes import vertex_normals
 
     return vertex_normals(model.v_template, model.faces)

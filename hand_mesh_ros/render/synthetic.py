@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.geometry.rotations import exp_so3
 from hand_mesh_ros.hand.kinematics import forward
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
@@ -24,7 +25,6 @@ from hand_mesh_ros.render.shading import (
     highlight,
     illuminate,
     join,
-    vertex_normals,
 )
 from hand_mesh_ros.render.studio import CENTRE, arc_of_cameras, look
 from hand_mesh_ros.types import (

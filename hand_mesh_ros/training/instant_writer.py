@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hand_mesh_ros.data.samples import HandSample
-from hand_mesh_ros.geometry.crops import invert_affine, transform_points
+from hand_mesh_ros.geometry.crops import transform_points
 from hand_mesh_ros.hand.mirror import mirror_model, mirror_points
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.networks.evidence import CROP, EvidenceNetwork
@@ -190,15 +190,3 @@ def _owners(sample: HandSample, place: CropPlace, left: bool) -> NDArray[np.uint
 
 def _folder(out: Path, first: int) -> Path:
     return out / f"part-{first // PART:05d}"
-
-
-def pixels_of(uv: Array, matrix: Array, left: Array) -> Array:
-    """Image pixels (I, V, 21, 2) of places in crops, -1..1; those of `left` (I,) are mirrored."""
-    flipped = np.where(np.asarray(left)[:, None, None, None], uv * [-1.0, 1.0], uv)
-    return transform_points(matrix, (flipped + 1) * (CROP / 2) - 0.5)
-
-
-def crop_places(pixels: Array, matrix: Array, left: Array) -> Array:
-    """The reverse of `pixels_of`."""
-    uv = (2 * transform_points(invert_affine(matrix), pixels) + 1) / CROP - 1
-    return np.where(np.asarray(left)[:, None, None, None], uv * [-1.0, 1.0], uv)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from hand_mesh_ros.geometry.cameras import look_at, project
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.geometry.rotations import transform_points
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.perception.hand_texture import most_telling
 from hand_mesh_ros.perception.skin_colours import SkinColours, bilinear, sample_skin
 from hand_mesh_ros.perception.skin_prior import albedo_prior
 from hand_mesh_ros.perception.skin_texture import harmonics, skin_texture
-from hand_mesh_ros.render.shading import Surface, composite, draw, vertex_normals
+from hand_mesh_ros.render.shading import Surface, composite, draw
 from hand_mesh_ros.render.skin import base_albedo, random_person
 from hand_mesh_ros.types import Camera, ImageArray
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hand_mesh_ros.geometry.cameras import project
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.render.shading import (
     Lamp,
     Surface,
@@ -15,7 +16,6 @@ from hand_mesh_ros.render.shading import (
     sky,
     to_linear,
     to_srgb,
-    vertex_normals,
 )
 from hand_mesh_ros.types import Camera
 

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from hand_mesh_ros.geometry.cameras import project
+from hand_mesh_ros.geometry.meshes import vertex_normals
 from hand_mesh_ros.hand.kinematics import forward
 from hand_mesh_ros.hand.limits import pose_limits
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.render.forearm import open_wrist, with_forearm
 from hand_mesh_ros.render.motion import HandPath, gesture_names, gesture_pose
-from hand_mesh_ros.render.shading import Surface, vertex_normals
+from hand_mesh_ros.render.shading import Surface
 from hand_mesh_ros.render.studio import CENTRE
 from hand_mesh_ros.render.synthetic import SyntheticCell
 from hand_mesh_ros.types import SIDES, FrameSet, Side

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from hand_mesh_ros.geometry.cameras import project
+from hand_mesh_ros.geometry.crops import transform_points
 from hand_mesh_ros.networks.assets import AssetError, landmark_network_path
+from hand_mesh_ros.networks.evidence import CROP
 from hand_mesh_ros.training.instant_data import InstantData
 from hand_mesh_ros.training.instant_sources import open_instants
-from hand_mesh_ros.training.instant_writer import StoreRequest, pixels_of, write_part
+from hand_mesh_ros.training.instant_writer import StoreRequest, write_part
 from hand_mesh_ros.training.instants import InstantStore, StoreError, crop_poses
 from hand_mesh_ros.training.recipes import (
     Augmentation,
@@ -41,7 +43,9 @@ def test_truths_lie_where_the_cameras_see_them(folder: Path) -> None:
     store = InstantStore(folder)
     fields = store.read(range(8), ["valid", "uv", "joints", "wrist", *CAMERA])
     assert fields["valid"].any(1).all() and fields["left"].any() and not fields["left"].all()
-    pixels = pixels_of(fields["uv"], fields["crop_matrix"], fields["left"])
+    # crops of left hands are mirrored
+    uv = np.where(fields["left"][:, None, None, None], fields["uv"] * [-1.0, 1.0], fields["uv"])
+    pixels = transform_points(fields["crop_matrix"], (uv + 1) * (CROP / 2) - 0.5)
     instants = open_instants("renders", 2, OPTIONS)
     for row in range(8):
         for view, sample in enumerate(instants(32 + row)):
