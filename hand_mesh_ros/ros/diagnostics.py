@@ -138,12 +138,13 @@ def camera_status(node: str, camera: CameraState) -> DiagnosticStatus:
 
 def device_memory() -> dict[str, str]:
     """Memory of the GPU in use, of this process and free; empty where torch uses none."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
+    # a package has its `cuda` only when that is whole: another thread may be importing torch now
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is None or not cuda.is_initialized():
         return {}
-    free, total = torch.cuda.mem_get_info()
+    free, total = cuda.mem_get_info()
     return {
-        "device memory used (MiB)": f"{torch.cuda.memory_allocated() / 2**20:.0f}",
+        "device memory used (MiB)": f"{cuda.memory_allocated() / 2**20:.0f}",
         "device memory free (MiB)": f"{free / 2**20:.0f} of {total / 2**20:.0f}",
     }
 

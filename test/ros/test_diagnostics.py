@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from hand_mesh_ros.ros.diagnostics import (
     CameraState,
     Statistics,
     camera_status,
+    device_memory,
     pipeline_status,
 )
 from hand_mesh_ros.types import HandSet, TrackedHand
@@ -104,3 +107,10 @@ def test_reprojection_is_counted_for_the_camera_that_saw_it(
         statistics.add(make_set(make_hand(residual_px=errors + 1)), 0.05, {"observe": 0.03})
     assert statistics.reprojection_px["front"] == pytest.approx(4.0, abs=0.01)
     assert statistics.stages["observe"] == pytest.approx(0.03, abs=1e-4)
+
+
+def test_a_torch_that_another_thread_is_importing_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    assert device_memory() == {}
