@@ -153,7 +153,10 @@ class HandEstimate:
     ``T_output_wrist`` (x to the middle knuckle, z out of the back of the hand) with
     ``wrist_covariance`` (6, 6) (position, then rotation about fixed axes); ``residual_px`` one
     reprojection error a view and joint, (V, 21), NaN where not observed; ``view_indices`` names
-    the contributing views by their index in the frame set.
+    the contributing views by their index in the frame set. ``visibility`` (21,) is the mean over
+    them of the probability that a view shows the joint. ``calibration`` names what the covariances
+    were calibrated on: a network's held-out hands, or the landmarks' measured noise; empty where
+    nobody measured how large they must be.
     """
 
     side: Side
@@ -171,6 +174,7 @@ class HandEstimate:
     scale_source: ScaleSource
     vertices: FloatArray | None = None
     converged: bool = True
+    calibration: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

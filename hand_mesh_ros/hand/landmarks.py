@@ -13,6 +13,7 @@ its tip set; ``hint`` is what people mark in photographs (`evaluation.landmark_s
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -70,6 +71,14 @@ def load_landmark_model(source: str = MEDIAPIPE) -> LandmarkModel:
         1e-3 * np.array(content["offsets_mm"]),
         np.array(content["noise"]),
     )
+
+
+@lru_cache(maxsize=8)
+def landmark_noise_id(source: str = MEDIAPIPE) -> str:
+    """Names a source's measured offsets and noise: ``mediapipe-`` and a hash of these numbers."""
+    model = load_landmark_model(source)
+    numbers = np.concatenate([model.offsets.ravel(), model.noise])
+    return f"{source}-{hashlib.sha256(numbers.astype('<f8').tobytes()).hexdigest()[:10]}"
 
 
 @lru_cache(maxsize=16)

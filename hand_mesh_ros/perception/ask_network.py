@@ -52,7 +52,7 @@ class Opinion:
     ``joint_sigma`` (21,) per axis about their common place; ``pose`` (45,) axis-angle and
     ``betas`` (10,) or None, in parameters of that side's model. ``uv_spread`` (21,), in half the
     region's side ``half``, and ``joint_spread`` (21,) are what the sigmas were made of; None where
-    one answer came without.
+    one answer came without. ``visible`` (21,): probabilities that the joints are seen, if told.
     """
 
     uv: Array
@@ -64,6 +64,7 @@ class Opinion:
     half: float
     uv_spread: Array | None
     joint_spread: Array | None
+    visible: Array | None = None
 
 
 class NetworkAsker:
@@ -191,6 +192,7 @@ def _opinion(
         half=half,
         uv_spread=uv_spread,
         joint_spread=joint_spread,
+        visible=None if visible is None else visible.mean(0),
     )
 
 

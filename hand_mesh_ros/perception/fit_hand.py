@@ -65,13 +65,17 @@ class Told:
 
     ``views`` with ``relative_sigma`` (V, 21), one sigma, m, of each axis of their ``world``.
     ``pose`` and ``betas``: mean and one sigma, (45,) and (10,) each, of finger angles and shape
-    where a network tells them, in parameters of that side's model.
+    where a network tells them, in parameters of that side's model. ``visible`` (V, 21):
+    probabilities that the views show the joints, where a network tells them. ``calibration``: as
+    in `HandEstimate`, what the sigmas were measured on.
     """
 
     views: tuple[View, ...]
     relative_sigma: Array
     pose: tuple[Array, Array] | None = None
     betas: tuple[Array, Array] | None = None
+    visible: Array | None = None
+    calibration: str = ""
 
 
 class Person:
@@ -168,8 +172,11 @@ class HandFitter:
             return None
         if person.check is not None and len(sigma) > 1:
             person.check.add(best.residual_px, sigma)
-        hand = replace(hand, views=told[side].views)
-        return to_estimate(person.models[side], hand, best, scaled, person.shape is not None)
+        chosen = told[side]
+        return to_estimate(
+            person.models[side], replace(hand, views=chosen.views), best, scaled,
+            person.shape is not None, chosen.visible, chosen.calibration,
+        )  # fmt: skip
 
     def _fit(self, hand: HandViews, side: Side, told: Told, person: Person) -> Fit | None:
         views, model, shape = told.views, person.models[side], person.shape

@@ -19,11 +19,18 @@ Array = NDArray[np.float64]
 
 
 def to_estimate(
-    model: HandModel, hand: HandViews, best: Fit, scaled: Array, calibrated: bool
+    model: HandModel,
+    hand: HandViews,
+    best: Fit,
+    scaled: Array,
+    calibrated: bool,
+    visible: Array | None = None,
+    calibration: str = "",
 ) -> HandEstimate:
     """The fit ``best`` of a hand's views; ``scaled`` (V, 21) residuals in their sigmas.
 
-    ``calibrated``: the model has a person's shape.
+    ``calibrated``: the model has a person's shape. ``visible`` (V, 21): probabilities that the
+    views show the joints, if a network told them. ``calibration``: as in `HandEstimate`.
     """
     views, p = hand.views, best.params
     widen = inflated(best)
@@ -48,11 +55,12 @@ def to_estimate(
         side_confidence=_side_confidence(hand, model.side),
         joint_confidence=joint_confidence,
         # Landmarks carry no occlusion flag: a joint counts as seen where the fit explains it.
-        visibility=(scaled < 3).mean(axis=0),
+        visibility=((scaled < 3) if visible is None else visible).mean(axis=0),
         residual_px=best.residual_px,
         view_indices=tuple(v.index for v in views),
         scale_source=_scale_source(views, best.joints, calibrated),
         converged=bool(best.converged),
+        calibration=calibration,
     )
 
 

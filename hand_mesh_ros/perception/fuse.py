@@ -166,6 +166,7 @@ def fuse_estimates(
         view_indices=tuple(view.index for view in views),
         scale_source="multi_view",
         converged=all(e.converged for e in estimates),
+        calibration=_calibrations(estimates),
     )
     found = described(whole, pose, knowledge(whole, pose)[0])
     residual = [np.linalg.norm(project(v.camera, found.joints) - v.uv, axis=-1) for v in views]
@@ -175,6 +176,12 @@ def fuse_estimates(
         wrist_covariance=wrist_covariance,
         residual_px=np.stack(residual),
     )
+
+
+def _calibrations(estimates: Sequence[HandEstimate]) -> str:
+    """What the views' covariances were measured on; empty if one's was not measured."""
+    names = dict.fromkeys(e.calibration for e in estimates)
+    return "" if "" in names else " & ".join(names)
 
 
 def _mean_betas(estimates: Sequence[HandEstimate], models: Mapping[Side, HandModel]) -> Array:

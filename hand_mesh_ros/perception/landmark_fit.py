@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hand_mesh_ros.hand.landmarks import landmark_noise_id
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.shape import HandShape
 from hand_mesh_ros.perception.estimate import HandViews
@@ -46,9 +47,13 @@ class LandmarkFit(HandFitter):
         """See `Backend`."""
         person, settings = self._person, self.settings
         sigma = settings.world_sigma_calibrated if person.known else settings.world_sigma
+        # A person's shape brings the landmarks' noise on this person's hands.
+        calibration = landmark_noise_id() + ("+shape" if person.shape is not None else "")
         out = []
         for hand in hands:
             count = len(hand.views)
-            told = Told(hand.views, np.full((count, 21), sigma * np.sqrt(count)))
+            told = Told(
+                hand.views, np.full((count, 21), sigma * np.sqrt(count)), calibration=calibration
+            )
             out.append(self._best(hand, dict.fromkeys(self._sides(hand), told), person))
         return out

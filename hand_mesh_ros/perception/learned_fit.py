@@ -173,6 +173,7 @@ class LearnedFit(HandFitter):
         opinions = [opinion for _, opinion in said]
         poses = [o.pose for o in opinions if o.pose is not None]
         betas = [o.betas for o in opinions if o.betas is not None]
+        visible = [o.visible for o in opinions if o.visible is not None]
         twice = _TWICE if poses else 1.0
         # views of one network err alike: together they are no surer than one
         sigma = np.stack([o.joint_sigma for o in opinions]) * np.sqrt(count) * twice
@@ -182,6 +183,8 @@ class LearnedFit(HandFitter):
             relative_sigma=sigma,
             pose=_mean(poses, twice * card.sigma.pose_sigma) if poses else None,
             betas=_mean(betas, card.sigma.shape_sigma) if betas and same_model else None,
+            visible=np.stack(visible) if visible else None,
+            calibration=card.sigma.measured_on,
         )
 
 

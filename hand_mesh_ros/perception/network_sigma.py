@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 LEVEL: Final = np.array([0] + 5 * [1, 2, 3, 4])
 """Group (21,) of each joint: wrist, then roots, middle joints, last joints and tips of fingers."""
+NOT_MEASURED: Final = "none"
 _LEVELS: Final = 5
 _FORMAT: Final = "hand_mesh_sigma"
 _SMALLEST: Final = 1e-6
@@ -57,7 +58,12 @@ class SigmaRule:
     uv_usual: Five = _all(0.02)
     joint_usual: Five = (0.004, 0.002, 0.003, 0.004, 0.006)
     inflation: tuple[float, float] = (6.0, 6.0)
-    calibration: str = "none"
+    calibration: str = NOT_MEASURED
+
+    @property
+    def measured_on(self) -> str:
+        """``calibration`` as hands tell it: empty where nothing was measured."""
+        return "" if self.calibration == NOT_MEASURED else self.calibration
 
     def uv_sigma(self, spread: Array | None) -> Array:
         """One sigma (..., 21) of places in the crop from their spread (..., 21)."""

@@ -17,6 +17,7 @@ import pytest
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.rotations import exp_so3
 from hand_mesh_ros.hand.kinematics import GLOBAL_ORIENT, HAND_POSE
+from hand_mesh_ros.hand.landmarks import landmark_noise_id
 from hand_mesh_ros.hand.mirror import mirror_axis_angle, mirror_points
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.hand.shape import HandShape
@@ -228,6 +229,40 @@ def test_landmarks_of_a_late_frame_stay_moved(scene: Any, rng: np.random.Generat
     assert np.linalg.norm(estimate.joints - hand.joints, axis=-1).max() < 0.004
 
 
+class Sighted(DotReader):
+    """The same, but it tells which joints it sees, of each crop less than of the one before."""
+
+    def __call__(self, batch: CropBatch) -> NetworkHands:
+        visible = np.linspace(1, 0.2, 21) / (1 + np.arange(len(batch))[:, None])
+        return replace(super().__call__(batch), visible=visible)
+
+
+def test_visibility_is_what_the_network_tells(scene: Any, rng: np.random.Generator) -> None:
+    """Its mean over crops and views that contribute; without, joints that the fit explains."""
+    hand = spread_hand(scene, rng, "right")
+    views = HandViews(tuple(painted(hand, cameras_of(scene, 2))), None, 9.0)
+    settings = LearnedFitSettings(ask=AskSettings(jitter=1))
+    for network, wanted in (
+        (Sighted(hand, CropRule()), np.linspace(1, 0.2, 21) * np.mean([1, 1 / 2, 1 / 3, 1 / 4])),
+        (DotReader(hand, CropRule()), np.ones(21)),
+    ):
+        (found,) = LearnedFit(network, MODELS, settings).estimate([views])
+        assert found is not None
+        np.testing.assert_allclose(found.visibility, wanted)
+
+
+@pytest.mark.parametrize(("measured_on", "told"), [("renders-v1", "renders-v1"), ("none", "")])
+def test_a_hand_names_what_its_network_was_calibrated_on(
+    scene: Any, rng: np.random.Generator, measured_on: str, told: str
+) -> None:
+    hand = spread_hand(scene, rng, "right")
+    network = DotReader(hand, CropRule())
+    network.card = replace(network.card, sigma=replace(EXACT, calibration=measured_on))
+    views = HandViews(tuple(painted(hand, cameras_of(scene, 2))), None, 9.0)
+    (found,) = LearnedFit(network, MODELS).estimate([views])
+    assert found is not None and found.calibration == told
+
+
 class Untrained(DotReader):
     """The same, but all its hands are in a corner of the crop."""
 
@@ -260,3 +295,6 @@ def test_answers_that_the_landmarks_contradict_are_not_believed(
         for estimate in found:
             assert estimate is not None
             np.testing.assert_array_equal(estimate.joints, wanted.joints)
+            assert estimate.calibration == wanted.calibration
+        worn = "+shape" if fit is with_shape else ""
+        assert wanted.calibration == landmark_noise_id() + worn
