@@ -58,13 +58,26 @@ class Calibration(nn.Module):
     def forward(self, covariance: Tensor, uv_log_sigma: Tensor, visible: Tensor) -> Calibrated:
         """covariance (N, 20, 3, 3) of the joints beyond the wrist; visible (N, 21) logits."""
         seen = (visible > 0).long()
-        factor = self.joints[seen, self.level][:, 1:, None, None]
+        factor = self.factors(visible)[:, 1:, None, None]
         wrist = _WRIST_SIGMA**2 * torch.eye(3).to(covariance).expand(len(covariance), 1, 3, 3)
         return Calibrated(
             covariance=torch.cat([wrist, factor.square() * covariance], dim=1),
             uv_sigma=self.places[seen, self.level] * uv_log_sigma.exp(),
             visible=visible.sigmoid(),
         )
+
+    def factors(self, visible: Tensor) -> Tensor:
+        """Of the joints' sigmas (N, 21), hidden or seen by the logits ``visible`` (N, 21)."""
+        return torch.as_tensor(self.joints[(visible > 0).long(), self.level])
+
+    def together(self, covariance: Tensor, visible: Tensor) -> Tensor:
+        """(N, 21, 3, 21, 3) m^2 of all joints, from the (N, 60, 60) of those beyond the wrist."""
+        factor = self.factors(visible)[:, 1:].repeat_interleave(3, dim=1)
+        scaled = factor[:, :, None] * covariance * factor[:, None]
+        whole = nn.functional.pad(scaled, (3, 0, 3, 0))
+        wrist = torch.arange(3)
+        whole[:, wrist, wrist] = _WRIST_SIGMA**2
+        return whole.unflatten(2, (21, 3)).unflatten(1, (21, 3))
 
     @property
     def id(self) -> str:
@@ -103,20 +116,3 @@ def temperatures(squared: Array, seen: NDArray[np.bool_], axes: int) -> Array:
             if len(here) >= _FEWEST:
                 found[row, level] = temperature(here, axes)
     return found
-
-
-def safety_radius(covariance: Array, share: float = 0.95) -> Array:
-    """Radius (...,) m about a point that holds its truth with probability `share`, or more.
-
-    Of a covariance (..., 3, 3): that of the sphere about the ellipsoid, by its longest axis; at
-    95 % sqrt(7.815 lambda). NaN where the covariance is.
-    """
-    known = np.asarray(np.isfinite(covariance).all((-1, -2)))
-    safe = np.where(known[..., None, None], covariance, np.eye(3))
-    longest = np.linalg.eigvalsh(safe)[..., -1]
-    return np.where(known, np.sqrt(chi2.ppf(share, 3) * np.maximum(longest, 0)), np.nan)
-
-
-def finger_visibility(visible: Array) -> Array:
-    """Share (..., 5) of each finger, thumb to little, that is seen, of joints' (..., 21)."""
-    return np.asarray(visible[..., 1:].reshape(*visible.shape[:-1], 5, 4).mean(-1))

@@ -25,6 +25,7 @@ from std_msgs.msg import Header
 
 from hand_mesh_ros.geometry.frames import joint_frames
 from hand_mesh_ros.geometry.rotations import invert_rigid, matrix_to_quaternion
+from hand_mesh_ros.hand.certainty import finger_visibility, safety_radius
 from hand_mesh_ros.hand.layout import JOINT_NAMES
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.robot_frames import grip_aperture, pinch_distance
@@ -127,8 +128,11 @@ def hand_message(hand: TrackedHand, view_mask: int) -> Hand:
         side_confidence=float(e.side_confidence),
         joints=points(e.joints),
         joint_covariance=e.covariance[:, _UPPER[0], _UPPER[1]].astype(np.float32).reshape(-1),
+        r95=safety_radius(e.covariance).astype(np.float32),
+        calibration=e.calibration,
         joint_confidence=e.joint_confidence.astype(np.float32),
         visibility=e.visibility.astype(np.float32),
+        finger_visibility=finger_visibility(e.visibility).astype(np.float32),
         pinch_distance=float(pinch_distance(e.joints)),
         grip_aperture=float(grip_aperture(e.joints)),
         view_mask=view_mask,

@@ -100,6 +100,7 @@ def tracked_hand(message: Hand, vertices: Array | None = None) -> TrackedHand:
         view_indices=tuple(i for i in range(32) if message.view_mask >> i & 1),
         scale_source=_SCALES[message.scale_source],  # type: ignore[arg-type]
         vertices=vertices,
+        calibration=message.calibration,
     )
     return TrackedHand(
         message.track_id,

@@ -1,4 +1,4 @@
-"""What AMVUR's sigmas are worth: temperatures, radii, fusion, and a file that carries them."""
+"""What AMVUR's sigmas are worth: temperatures, fusion, and a file that carries them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.networks.amvur import AmvurNetwork, AmvurSettings
 from hand_mesh_ros.networks.amvur_calibration import (
     Calibration,
-    finger_visibility,
-    safety_radius,
     temperature,
     temperatures,
 )
@@ -89,22 +87,6 @@ def test_calibration_scales_sigmas_and_has_a_name() -> None:
     torch.testing.assert_close(known.covariance[0, 8], 4 * torch.eye(3))
     torch.testing.assert_close(known.covariance[0, 7], torch.eye(3))
     assert known.uv_sigma[0, 7] == 3 and known.uv_sigma[0, 8] == 1
-
-
-def test_radius_holds_its_share(rng: np.random.Generator) -> None:
-    root = 0.01 * rng.normal(size=(3, 3))
-    covariance = root @ root.T
-    radius = float(safety_radius(covariance))
-    assert radius == pytest.approx(np.sqrt(7.815 * np.linalg.eigvalsh(covariance)[-1]), rel=1e-4)
-    drawn = rng.normal(size=(20_000, 3)) @ root.T
-    assert (np.linalg.norm(drawn, axis=1) < radius).mean() >= 0.95
-    assert np.isnan(safety_radius(np.full((3, 3), np.nan)))
-
-
-def test_a_fingers_visibility_is_its_joints() -> None:
-    visible = np.zeros(21)
-    visible[5:9] = 1
-    np.testing.assert_allclose(finger_visibility(visible), [0, 1, 0, 0, 0])
 
 
 def test_fusion_by_covariance_beats_the_mean_and_is_honest(rng: np.random.Generator) -> None:

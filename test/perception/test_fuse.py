@@ -12,7 +12,14 @@ import pytest
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.hand.shape import bone_lengths
 from hand_mesh_ros.perception.estimate import HandViews
-from hand_mesh_ros.perception.fuse import PerView, consistent, fuse_points, fused
+from hand_mesh_ros.perception.fuse import (
+    FuseSettings,
+    PerView,
+    consistent,
+    fuse_estimates,
+    fuse_points,
+    fused,
+)
 from hand_mesh_ros.perception.landmark_fit import LandmarkFit
 from hand_mesh_ros.types import SIDES, HandEstimate, Side
 
@@ -130,6 +137,28 @@ def test_a_hand_of_one_view_and_one_that_nobody_believes(
     assert alone is not None and alone.view_indices == (0,)
     assert none is None
     assert both is not None and both.view_indices == (0,)
+
+
+def test_a_fused_hand_names_the_calibrations_of_all_its_views(
+    scene: Any, models: dict[Side, HandModel], rng: np.random.Generator
+) -> None:
+    hand = scene.hand(rng, "right")
+    views = [scene.view(hand, i, c, rng) for i, c in enumerate(scene.cameras(2))]
+    first, second = OneViewFit(models).estimate([HandViews((view,)) for view in views])
+    assert first is not None and second is not None and first.calibration
+
+    def of(one: str, other: str) -> str:
+        made = [
+            (view, replace(e, calibration=name))
+            for view, e, name in zip(views, (first, second), (one, other), strict=True)
+        ]
+        found = fuse_estimates(made, models, FuseSettings())
+        assert found.view_indices == (0, 1)
+        return found.calibration
+
+    assert of("renders", "renders") == "renders"
+    assert of("renders", "landmarks") == "renders & landmarks"
+    assert of("renders", "") == of("", "renders") == ""
 
 
 def test_a_backend_of_many_views_is_left_alone(models: dict[Side, HandModel]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.perception.track import Tracker, TrackSettings
-from hand_mesh_ros.types import HandEstimate, ManoParameters, Side
+from hand_mesh_ros.types import SIDES, HandEstimate, ManoParameters, Side
 
 MS = 1_000_000
 PERIOD = 33 * MS
@@ -84,6 +86,24 @@ def test_after_a_long_absence_it_is_another_hand() -> None:
     assert len(tracker.live(START + 500 * MS)) == 1
     assert tracker.live(START + 501 * MS) == []
     assert step(tracker, [[0, 0, 0]], START + 501 * MS) == [2]
+
+
+def test_a_hand_names_the_calibration_of_its_newest_measurement() -> None:
+    """Filtered, predicted, and while it is not seen."""
+    models: dict[Side, HandModel] = {side: load_hand_model(side=side) for side in SIDES}
+    tracker = Tracker(TrackSettings(), models)
+    for k, name in enumerate(["network", "network", "landmarks"]):
+        stamp = START + k * PERIOD
+        measured = replace(
+            estimate(np.zeros(3)), covariance=np.tile(1e-4 * np.eye(3), (21, 1, 1)),
+            wrist_covariance=1e-4 * np.eye(6), calibration=name,
+        )  # fmt: skip
+        track = next(iter(tracker.live(stamp)), None)
+        (hand,) = tracker.update([(measured, track, 1.0)], stamp, ahead=0.02)
+        assert hand.ahead == 0.02 and hand.estimate.calibration == name
+        assert hand.track_id == 1 and tracker.tracks[0].state is not None
+    (unseen,) = tracker.coasting((), stamp + PERIOD)
+    assert unseen.extrapolated and unseen.estimate.calibration == "landmarks"
 
 
 def test_a_hand_elsewhere_is_another_hand() -> None:

@@ -60,6 +60,7 @@ def _hand(side: Side = "right", track_id: int = 1, seed: int = 0, **changes: Any
         view_indices=(0, 2),
         scale_source="multi_view",
         vertices=posed.vertices[0],
+        calibration="held-out hands",
     )
     tracked = {k: changes.pop(k) for k in ("age", "extrapolated") if k in changes}
     return TrackedHand(track_id, replace(estimate, **changes), **tracked)

@@ -78,6 +78,19 @@ def test_covariances_are_upper_triangles_row_by_row(make_hand: MakeHand) -> None
         np.testing.assert_array_equal(message.joint_covariance[6 * i : 6 * i + 6], expected)
 
 
+def test_a_robot_is_told_how_far_to_keep_away_and_what_is_seen(make_hand: MakeHand) -> None:
+    visibility = np.zeros(21)
+    visibility[[5, 6, 7, 8, 17, 18]] = 1
+    hand = make_hand(visibility=visibility)
+    message = sent(builders.hand_message(hand, 1))
+    longest = np.linalg.eigvalsh(hand.estimate.covariance)[:, -1]
+    np.testing.assert_allclose(message.r95, np.sqrt(7.815 * longest), rtol=1e-4)
+    np.testing.assert_allclose(message.finger_visibility, [0, 1, 0, 0, 0.5])
+    assert message.calibration == "held-out hands"
+    assert readers.tracked_hand(message).estimate.calibration == "held-out hands"
+    assert builders.hand_message(make_hand(calibration=""), 1).calibration == ""
+
+
 def test_the_unknown_stays_nan(make_hand: MakeHand, make_set: MakeSet) -> None:
     hand = make_hand(
         covariance=np.full((21, 3, 3), np.nan),
@@ -86,6 +99,8 @@ def test_the_unknown_stays_nan(make_hand: MakeHand, make_set: MakeSet) -> None:
     )
     message = sent(builders.hand_array(make_set(hand), "world", 0.0)).hands[0]
     assert np.isnan(message.joint_covariance).all()
+    assert np.isnan(message.r95).all()
+    assert np.isnan(message.finger_visibility).all()
     assert np.isnan(message.wrist.covariance).all()
     assert np.isnan(message.visibility).all()
     estimate = readers.tracked_hand(message).estimate

@@ -54,7 +54,8 @@ def test_array_lengths() -> None:
     hand = messages.Hand()
     assert len(hand.joints) == messages.Hand.JOINT_COUNT == 21
     assert hand.joint_covariance.shape == (21 * 6,)
-    assert hand.joint_confidence.shape == hand.visibility.shape == (21,)
+    assert hand.joint_confidence.shape == hand.visibility.shape == hand.r95.shape == (21,)
+    assert hand.finger_visibility.shape == (5,)
     assert hand.wrist.covariance.shape == (36,)
     mano = messages.ManoParameters()
     shapes = [getattr(mano, f).shape for f in ("global_orient", "hand_pose", "betas", "transl")]
