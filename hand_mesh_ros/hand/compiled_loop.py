@@ -78,7 +78,7 @@ def _look(
 def _normal(
     x: Array,
     place: Place,
-    relative_weight: Array,
+    relative_whiten: Array,
     prior: tuple[Array, ...],
     limit_sigma: float,
     robust: Array,  # (2, 1) cutoff and scale
@@ -91,7 +91,7 @@ def _normal(
     for part in (pixels, depths, points):
         gather(*part, robust[0], robust[1], information, pull, cost)
     gather_relative(
-        relative, relative_weight, more[0], robust[0], robust[1], information, pull, cost, common
+        relative, relative_whiten, more[0], robust[0], robust[1], information, pull, cost, common
     )
     assemble(more[0], information, pull, common, x, *prior, limit_sigma, H, g, cost)
 
@@ -145,7 +145,7 @@ def _stepped(x: Array, step: Array, out: Array) -> None:
         out[0, 61] = max(out[0, 61], 0.5 * x[0, 61])
 
 
-_CAMERA, _TOLD, _PRIOR = (4, 3, 4, 3, 3, 2, 2), (4, 5, 3, 3, 4, 5, 4, 3), (2, 3, 1, 1, 0)
+_CAMERA, _TOLD, _PRIOR = (4, 3, 4, 3, 3, 2, 2), (4, 5, 3, 3, 4, 5, 4, 5), (2, 3, 1, 1, 0)
 
 
 @jit(
@@ -175,8 +175,8 @@ def iterate(
     depth_weight: Array,
     points: Array,  # (B, 1, 21, 3)
     points_whiten: Array,  # (B, 1, 21, 3, 3)
-    relative: Array,
-    relative_weight: Array,
+    relative: Array,  # (B, M, 21, 3)
+    relative_whiten: Array,  # (B, M, 21, 3, 3)
     prior_mean: Array,
     prior_precision: Array,
     lower: Array,
@@ -211,7 +211,7 @@ def iterate(
             uv[one], whiten[one], depth[one], depth_weight[one], points[one], points_whiten[one],
             relative[one],
         )  # fmt: skip
-        weight = relative_weight[one]
+        sharp = relative_whiten[one]
         prior = (prior_mean[one], prior_precision[one], lower, upper)
         x[:], damping[0], converged[b] = starts[one], first_damping, 0.0
         _look(x, model, cameras, told, here)
@@ -220,7 +220,7 @@ def iterate(
             robust[1] = _far_scale(here, cutoff)
         else:
             robust[0] = _near_cutoff(here, cutoff)
-        _normal(x, here, weight, prior, limit_sigma, robust, at)
+        _normal(x, here, sharp, prior, limit_sigma, robust, at)
         for iteration in range(1, int(max_iterations) + 1):
             iterations[b] = iteration
             if not solve_spd(at[0], at[1], damping, step):
@@ -236,7 +236,7 @@ def iterate(
                 break
             _stepped(x, step, trial)
             _look(trial, model, cameras, told, there)
-            _normal(trial, there, weight, prior, limit_sigma, robust, ahead)
+            _normal(trial, there, sharp, prior, limit_sigma, robust, ahead)
             there_cost = ahead[2][0]
             decrease = cost - there_cost
             better = decrease >= 0
@@ -251,7 +251,7 @@ def iterate(
                         robust[1] = max(robust[1, 0] / 3, 1.0)
                 else:
                     robust[0] = min(robust[0, 0], _near_cutoff(here, cutoff))
-                _normal(x, here, weight, prior, limit_sigma, robust, at)
+                _normal(x, here, sharp, prior, limit_sigma, robust, at)
             damping[0] = max(damping[0] / 10, 1e-7) if better else damping[0] * 8
         params[b] = x[0]
     return True

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hand_mesh_ros.hand.compiled import jit
 
 Array = NDArray[np.float64]
+_TINY = 1e-30
 
 
 @njit(inline="never", error_model="numpy")
@@ -60,24 +61,41 @@ def gather(
 
 
 @njit(inline="never", error_model="numpy")
-def _mean(difference: Array, precision: Array, mean: Array) -> float:
-    """Fill the weighted mean (3,) of differences (21, 3); zero where nothing weighs."""
-    total = 0.0
-    mean[:] = 0.0
+def _shift(difference: Array, precision: Array, L: Array, mean: Array) -> None:
+    """Fill the mean (3,) of differences (21, 3), weighted by information (21, 3, 3), and the lower
+
+    Cholesky factor L (3, 3) of its sum; zero and the identity where nothing weighs.
+    """
+    total = np.zeros((3, 3))
+    mean[:], L[:] = 0.0, 0.0
     for p in range(len(precision)):
-        total += precision[p]
         for i in range(3):
-            mean[i] += precision[p] * difference[p, i]
-    norm = total if total > 0 else 1.0
+            for j in range(3):
+                total[i, j] += precision[p, i, j]
+                mean[i] += precision[p, i, j] * difference[p, j]
+    if not total[0, 0] > 0:
+        for i in range(3):
+            total[i, i] = 1.0
     for i in range(3):
-        mean[i] /= norm
-    return norm
+        for j in range(i + 1):
+            rest = total[i, j]
+            for k in range(j):
+                rest -= L[i, k] * L[j, k]
+            L[i, j] = math.sqrt(max(rest, _TINY)) if i == j else rest / L[j, j]
+    for i in range(3):
+        for k in range(i):
+            mean[i] -= L[i, k] * mean[k]
+        mean[i] /= L[i, i]
+    for i in range(2, -1, -1):
+        for k in range(i + 1, 3):
+            mean[i] -= L[k, i] * mean[k]
+        mean[i] /= L[i, i]
 
 
-@jit(reads=(4, 3, 4, 1, 1), writes=(4, 3, 1, 4))
+@jit(reads=(4, 5, 4, 1, 1), writes=(4, 3, 1, 4))
 def gather_relative(
     difference: Array,  # (B, M, 21, 3)
-    weight: Array,  # (B, M, 21) inverse sigmas
+    whiten: Array,  # (B, M, 21, 3, 3)
     J: Array,  # (B, 21, 3, P)
     cutoff: Array,
     scale: Array,
@@ -87,30 +105,49 @@ def gather_relative(
     common: Array,  # (B, M, 3, P) zeros; what the common shifts take from the information
 ) -> bool:
     """Add sets of points that are known up to a common shift; `residuals` has the derivation."""
-    batch, sets, size = weight.shape
-    precision, mean = np.empty(size), np.empty(3)
+    batch, sets, size = difference.shape[:3]
+    precision, L, mean = np.empty((size, 3, 3)), np.empty((3, 3)), np.empty(3)
     for b in range(batch):
         sharp, limit = 1 / (scale[b] * scale[b]), cutoff[b] * cutoff[b]
         for m in range(sets):
+            W, d, out = whiten[b, m], difference[b, m], common[b, m]
+            precision[:] = 0.0
             for p in range(size):
-                precision[p] = weight[b, m, p] * weight[b, m, p]
-            _mean(difference[b, m], precision, mean)
+                for i in range(3):
+                    for j in range(3):
+                        for k in range(3):
+                            precision[p, i, j] += W[p, k, i] * W[p, k, j]
+            _shift(d, precision, L, mean)
             for p in range(size):
+                if W[p, 0, 0] == 0.0:
+                    continue
                 square = 0.0
                 for i in range(3):
-                    square += (difference[b, m, p, i] - mean[i]) ** 2
-                inlier, loss = _inlier(square * precision[p] * sharp, limit)
-                if precision[p] > 0:
-                    cost[b] += loss
-                precision[p] *= inlier * sharp
-            norm = _mean(difference[b, m], precision, mean)
-            for p in range(size):
-                share = precision[p] / math.sqrt(norm)
+                    residual = 0.0
+                    for j in range(3):
+                        residual += W[p, i, j] * (d[p, j] - mean[j])
+                    square += residual * residual
+                inlier, loss = _inlier(square * sharp, limit)
+                cost[b] += loss
                 for i in range(3):
-                    information[b, p, i, i] += precision[p]
-                    pull[b, p, i] += precision[p] * (difference[b, m, p, i] - mean[i])
-                    for c in range(J.shape[3]):
-                        common[b, m, i, c] += share * J[b, p, i, c]
+                    for j in range(3):
+                        precision[p, i, j] *= inlier * sharp
+            _shift(d, precision, L, mean)
+            for p in range(size):
+                for i in range(3):
+                    for j in range(3):
+                        share = precision[p, i, j]
+                        if share == 0.0:  # axes that do not mix are the usual case
+                            continue
+                        information[b, p, i, j] += share
+                        pull[b, p, i] += share * (d[p, j] - mean[j])
+                        for c in range(J.shape[3]):
+                            out[i, c] += share * J[b, p, j, c]
+            for c in range(J.shape[3]):
+                for i in range(3):
+                    for k in range(i):
+                        out[i, c] -= L[i, k] * out[k, c]
+                    out[i, c] /= L[i, i]
     return True
 
 

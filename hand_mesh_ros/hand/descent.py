@@ -100,7 +100,7 @@ def _compiled_loop(
             (problem.depth_weight, ()),
             (None if problem.points is None else problem.points[:, None], (3,)),
             (None if problem.points is None else problem.points_whiten[:, None], (3, 3)),
-            (problem.relative, (3,)), (problem.relative_weight, ()),
+            (problem.relative, (3,)), (problem.relative_whiten, (3, 3)),
         )
     ]  # fmt: skip
     prior = problem.prior_mean, problem.prior_precision, problem.lower, problem.upper

@@ -47,13 +47,14 @@ class Points3D:
 
 @dataclass(frozen=True, eq=False)
 class Relative3D:
-    """Points known up to their common position: (21, 3) m in world axes, ``sigma`` (21,) m.
+    """Points known up to their common position: (21, 3) m in world axes, with ``noise``.
 
-    ``sigma`` is one standard deviation per axis of each point about the common position.
+    ``noise`` of each point about the common position: (21,) one sigma per axis in metres, or
+    covariances (21, 3, 3) in square metres, because one view knows depth worse than directions.
     """
 
     points: Array
-    sigma: Array
+    noise: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +152,8 @@ def default_prior(model: HandModel, shape_sigma: float = 1.0) -> Prior:
 class Problem(NamedTuple):
     """B hands as arrays, padded to V views and M relative sets; NumPy or torch.
 
-    ``whiten`` (B, V, 21, 2, 2) maps pixel differences to units of their sigma, zero where nothing
-    was seen; the other ``*_weight`` are inverse sigmas. What no hand has is None.
+    The ``whiten`` map differences to units of their sigma, zero where nothing was seen;
+    ``depth_weight`` are inverse sigmas. What no hand has is None.
     """
 
     cameras: CameraArrays | None  # (B, V)
@@ -163,7 +164,7 @@ class Problem(NamedTuple):
     points: AnyArray  # (B, 21, 3)
     points_whiten: AnyArray  # (B, 21, 3, 3)
     relative: AnyArray  # (B, M, 21, 3)
-    relative_weight: AnyArray  # (B, M, 21)
+    relative_whiten: AnyArray  # (B, M, 21, 3, 3)
     prior_mean: AnyArray  # (B, P), P = 61 or, with scale, 62
     prior_precision: AnyArray  # (B, P, P)
     lower: AnyArray  # (45,)
@@ -206,9 +207,9 @@ def pack(model: HandModel, observations: Sequence[Observation], priors: Sequence
     cameras, uv, whiten = _pack_views(observations, views) if views else (None, None, None)
     depth, depth_weight = _pack_depth(observations, views) if with_depth else (None, None)
     points, points_whiten = _pack_points(observations) if with_points else (None, None)
-    relative, relative_weight = _pack_relative(observations, sets) if sets else (None, None)
+    relative, relative_whiten = _pack_relative(observations, sets) if sets else (None, None)
     return Problem(
-        cameras, uv, whiten, depth, depth_weight, points, points_whiten, relative, relative_weight,
+        cameras, uv, whiten, depth, depth_weight, points, points_whiten, relative, relative_whiten,
         prior_mean=np.stack([p.mean for p in priors]),
         prior_precision=np.stack([p.precision for p in priors]),
         lower=lower,
@@ -260,13 +261,11 @@ def _pack_points(observations: Sequence[Observation]) -> tuple[Array, Array]:
 
 def _pack_relative(observations: Sequence[Observation], count: int) -> tuple[Array, Array]:
     points = np.zeros((len(observations), count, 21, 3))
-    weight = np.zeros((len(observations), count, 21))
+    whiten = np.zeros((len(observations), count, 21, 3, 3))
     for b, observation in enumerate(observations):
         for i, relative in enumerate(observation.relative):
-            seen = np.isfinite(relative.points).all(-1) & np.isfinite(relative.sigma)
-            points[b, i] = np.where(seen[:, None], relative.points, 0.0)
-            weight[b, i] = np.where(seen, 1 / np.where(seen, relative.sigma, 1.0), 0.0)
-    return points, weight
+            points[b, i], whiten[b, i] = _whitened(relative.points, relative.noise)
+    return points, whiten
 
 
 def _whitened(values: Array, noise: Array) -> tuple[Array, Array]:

@@ -165,7 +165,7 @@ def normal_equations(
         cost = cost + loss
     if r.relative is not None:
         precision, force, common, loss = _relative(problem, r, cutoff, scale)
-        information = information + precision[..., None, None] * eye(3, precision)
+        information = information + precision
         pull = pull + force
         cost = cost + loss
         H = H - xp.matrix_transpose(common) @ common
@@ -193,7 +193,7 @@ def _compiled_normal_equations(
         kernels.gather(*told, *robust, information, pull, cost)
     (J,) = compiled.contiguous(r.landmarks.jacobian)
     if r.relative is not None:
-        told = compiled.contiguous(r.relative, problem.relative_weight)
+        told = compiled.contiguous(r.relative, problem.relative_whiten)
         kernels.gather_relative(*told, J, *robust, information, pull, cost, common)
     prior = problem.prior_mean, problem.prior_precision, problem.lower, problem.upper
     kernels.assemble(
@@ -228,38 +228,40 @@ def _relative(
 ) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
     """Of the sets of points that are known up to a common shift: what to add to the landmarks'
 
-    information (B, 21) and pull (B, 21, 3), what to take from H, and the cost (B,). The best
-    shift is the weighted mean of the differences; eliminating it (Schur complement) takes a
-    rank-3 term a^T a / sum(w) from the information that the points would have had.
+    information (B, 21, 3, 3) and pull (B, 21, 3), what to take from H, and the cost (B,). The best
+    shift is the weighted mean of the differences; eliminating it (Schur complement) takes
+    a^T N^-1 a, a = sum(P J) and N = sum(P) over a set's points of information P, from what the
+    points would have told; it is returned as rows c with c^T c.
     """
     xp = namespace(r.params)
     batch, sets = r.relative.shape[:2]
-    precision = problem.relative_weight**2
-    mean = _mean(r.relative, precision)
+    whiten = problem.relative_whiten
+    precision = xp.matrix_transpose(whiten) @ whiten
+    away = r.relative - _mean(r.relative, precision)[:, :, None]
     first = Whitened(
-        (r.relative - mean[:, :, None]) * problem.relative_weight[..., None],
-        None,
-        xp.astype(precision > 0, r.params.dtype),
+        _times(whiten, away), None, xp.astype(whiten[..., 0, 0] > 0, r.params.dtype)
     )
     weight, loss = _mixture(first, cutoff, scale)
-    precision = precision * weight
-    mean = _mean(r.relative, precision)
-    force = precision[..., None] * (r.relative - mean[:, :, None])
-    # (B, M, 21) @ (B, 21, 3 * P): the weighted sum of the landmarks' Jacobians, a set each.
-    a = precision @ xp.reshape(r.landmarks.jacobian, (batch, 21, -1))
-    a = xp.reshape(a, (batch, sets, 3, -1))
-    norm = xp.sum(precision, axis=-1)
-    norm = xp.where(norm > 0, norm, xp.ones_like(norm))
-    a = xp.reshape(a / xp.sqrt(norm)[..., None, None], (batch, 3 * sets, -1))
-    return xp.sum(precision, axis=1), xp.sum(force, axis=1), a, loss
+    precision = precision * weight[..., None, None]
+    force = _times(precision, r.relative - _mean(r.relative, precision)[:, :, None])
+    a = xp.sum(precision @ r.landmarks.jacobian[:, None], axis=2)
+    root = xp.linalg.cholesky(_total(precision))
+    common = xp.reshape(xp.linalg.inv(root) @ a, (batch, 3 * sets, -1))
+    return xp.sum(precision, axis=1), xp.sum(force, axis=1), common, loss
 
 
 def _mean(differences: AnyArray, precision: AnyArray) -> AnyArray:
-    """Weighted mean (B, M, 3) over the landmarks; zero where nothing weighs."""
+    """Weighted mean (B, M, 3) over the points of a set; zero where nothing weighs."""
     xp = namespace(differences)
-    total = xp.sum(precision, axis=-1)
-    total = xp.where(total > 0, total, xp.ones_like(total))
-    return xp.sum(precision[..., None] * differences, axis=-2) / total[..., None]
+    pulled = xp.sum(_times(precision, differences), axis=2)
+    return xp.linalg.solve(_total(precision), pulled[..., None])[..., 0]
+
+
+def _total(precision: AnyArray) -> AnyArray:
+    """Information (B, M, 3, 3) of a set's points together; the identity where nothing weighs."""
+    xp = namespace(precision)
+    total = xp.sum(precision, axis=2)
+    return xp.where((total[..., 0, 0] > 0)[..., None, None], total, eye(3, precision))
 
 
 def _with_limits(

@@ -203,6 +203,14 @@ class AmvurNetwork(nn.Module):
         )
         return known
 
+    def together(self, hands: AmvurHands) -> Tensor:
+        """(N, 21, 3, 21, 3) m^2 of all joints together, by the same temperatures."""
+        whole = hands.covariance.full()
+        if self.size is not None:
+            size: Tensor = self.size(point_log_variance(hands.covariance, hands.log_sigma))
+            whole = size.square() * whole
+        return torch.as_tensor(self.calibration.together(whole, hands.visible))
+
     def joint_covariance(self, hands: AmvurHands) -> Tensor:
         """(N, 20, 3, 3) m^2 of the joints beyond the wrist, before any calibration."""
         marginal = hands.covariance.marginal()

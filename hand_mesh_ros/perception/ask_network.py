@@ -49,16 +49,17 @@ class Opinion:
     """What a network says of one view, if it is of one side, in the camera's axes and pixels.
 
     ``uv`` (21, 2) px with ``uv_sigma`` (21,), ``joints`` (21, 3) m relative to the wrist with
-    ``joint_sigma`` (21,) per axis about their common place; ``pose`` (45,) axis-angle and
-    ``betas`` (10,) or None, in parameters of that side's model. ``uv_spread`` (21,), in half the
-    region's side ``half``, and ``joint_spread`` (21,) are what the sigmas were made of; None where
-    one answer came without. ``visible`` (21,): probabilities that the joints are seen, if told.
+    ``joint_covariance`` (21, 3, 3) m^2, each about their common place; ``pose`` (45,) axis-angle
+    and ``betas`` (10,) or None, in parameters of that side's model. ``uv_spread`` (21,), in half
+    the region's side ``half``, and ``joint_spread`` (21, 3, 3) are what ``uv_sigma`` and
+    ``joint_covariance`` were made of; None where one answer came without. ``visible`` (21,):
+    probabilities that the joints are seen, if told.
     """
 
     uv: Array
     uv_sigma: Array
     joints: Array
-    joint_sigma: Array
+    joint_covariance: Array
     pose: Array | None
     betas: Array | None
     half: float
@@ -177,16 +178,19 @@ def _opinion(
         return None
     answers = {k: None if v is None else v[kept] for k, v in answers.items()}
     uv, joints = uv[kept], joints[kept]
-    joint_spread = _spread(joints - joints.mean(1, keepdims=True), answers["joint_sigma"])
-    uv_spread = _spread(uv / half, answers["uv_sigma"])
-    visible = answers["visible"]
-    dimmed = 1.0 if visible is None else 1 / np.sqrt(np.clip(visible.mean(0), 0.05, 1.0))
-    pose, betas = answers["pose"], answers["betas"]
+    told, uv_sigma = answers["covariance"], answers["uv_sigma"]
+    joint_spread = _spread(
+        joints - joints.mean(1, keepdims=True), None if told is None else about_common(told)
+    )
+    own = None if uv_sigma is None else np.square(uv_sigma)[..., None, None] * np.eye(2)
+    uv_covariance = _spread(uv / half, own)
+    uv_spread = None if uv_covariance is None else np.sqrt(uv_covariance[:, 0, 0])
+    visible, pose, betas = answers["visible"], answers["pose"], answers["betas"]
     return Opinion(
         uv=uv.mean(0),
-        uv_sigma=np.maximum(half * dimmed * rule.uv_sigma(uv_spread), 0.5),
+        uv_sigma=np.maximum(half * rule.uv_sigma(uv_spread), 0.5),
         joints=joints.mean(0),
-        joint_sigma=dimmed * rule.joint_sigma(joint_spread),
+        joint_covariance=rule.joint_covariance(joint_spread),
         pose=None if pose is None else log_so3(project_to_so3(pose.mean(0))).reshape(45),
         betas=None if betas is None else betas.mean(0),
         half=half,
@@ -196,13 +200,23 @@ def _opinion(
     )
 
 
-def _spread(values: Array, own: Array | None) -> Array | None:
-    """One sigma per axis (21,) before the rule, of answers (R, 21, D): by how they differ, and by
+def about_common(covariance: Array) -> Array:
+    """Each point's own covariance (..., 21, 3, 3) about the mean of all, of the (..., 21, 3, 21, 3)
 
-    what the network itself tells (R, 21); None where there is neither.
+    of all together: what points share, as where the wrist is, says nothing of the hand's form.
     """
-    variance = None if own is None else np.square(own).mean(0)
+    of_mean = covariance.mean(-2, keepdims=True)
+    both = covariance - of_mean - (covariance - of_mean).mean(-4, keepdims=True)
+    return np.asarray(np.einsum("...pipj->...pij", both))
+
+
+def _spread(values: Array, own: Array | None) -> Array | None:
+    """Covariances (21, D, D) before the rule, of answers (R, 21, D): by how they differ, alike in
+
+    all axes, and by what the network itself tells (R, 21, D, D); None where there is neither.
+    """
+    found = None if own is None else own.mean(0)
     if len(values) > 1:
-        differ = values.var(axis=0, ddof=1).mean(-1)
-        variance = differ if variance is None else differ + variance
-    return None if variance is None else np.asarray(np.sqrt(variance))
+        differ = values.var(axis=0, ddof=1).mean(-1)[:, None, None] * np.eye(values.shape[-1])
+        found = differ if found is None else differ + found
+    return found

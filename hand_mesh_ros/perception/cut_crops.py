@@ -100,7 +100,8 @@ class Answers:
 
     relative to the wrist in the cameras' axes; ``pose`` (N, 15, 3, 3), ``betas`` (N, 10) in the
     parameters of the model of the hand's own side. What the network knows of its errors:
-    ``uv_sigma`` (N, 21) in half the region's side, ``joint_sigma`` (N, 21) m, ``visible`` (N, 21).
+    ``uv_sigma`` (N, 21) in half the region's side, ``covariance`` (N, 21, 3, 21, 3) m^2 of all
+    joints together in the cameras' axes, ``visible`` (N, 21).
     """
 
     uv: Array
@@ -108,7 +109,7 @@ class Answers:
     pose: Array | None
     betas: Array | None
     uv_sigma: Array | None
-    joint_sigma: Array | None
+    covariance: Array | None
     visible: Array | None
 
 
@@ -126,16 +127,19 @@ def in_images(hands: NetworkHands, regions: Regions) -> Answers:
     angle = regions.rois[:, 3]
     turn = np.stack([np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)], -1)
     half = regions.rois[:, 2, None, None] / 2
-    spread = None
+    axes = axes_of(regions)
+    covariance = None
     if hands.covariance is not None:
-        variance = np.trace(np.asarray(hands.covariance, np.float64), axis1=-2, axis2=-1) / 3
-        spread = np.sqrt(np.maximum(variance, 0.0))
+        mirrored = np.where(flip[:, None, None], np.diag([-1.0, 1, 1]), np.eye(3)) @ axes
+        covariance = np.einsum(
+            "nai,npaqb,nbj->npiqj", mirrored, hands.covariance, mirrored, optimize=True
+        )
     return Answers(
         uv=regions.rois[:, None, :2] + half * (uv @ turn.reshape(-1, 2, 2)),
-        joints=joints @ axes_of(regions),
+        joints=joints @ axes,
         pose=pose,
         betas=None if hands.betas is None else np.asarray(hands.betas, dtype=np.float64),
         uv_sigma=hands.uv_sigma,
-        joint_sigma=spread,
+        covariance=covariance,
         visible=hands.visible,
     )

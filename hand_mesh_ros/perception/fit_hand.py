@@ -63,7 +63,8 @@ class FitSettings:
 class Told:
     """What one hand's fit is told, if it is of one side.
 
-    ``views`` with ``relative_sigma`` (V, 21), one sigma, m, of each axis of their ``world``.
+    ``views`` with ``relative_noise`` of their ``world``: (V, 21), one sigma of each axis in metres,
+    or (V, 21, 3, 3) covariances in the cameras' axes in square metres.
     ``pose`` and ``betas``: mean and one sigma, (45,) and (10,) each, of finger angles and shape
     where a network tells them, in parameters of that side's model. ``visible`` (V, 21):
     probabilities that the views show the joints, where a network tells them. ``calibration``: as
@@ -71,7 +72,7 @@ class Told:
     """
 
     views: tuple[View, ...]
-    relative_sigma: Array
+    relative_noise: Array
     pose: tuple[Array, Array] | None = None
     betas: tuple[Array, Array] | None = None
     visible: Array | None = None
@@ -182,7 +183,7 @@ class HandFitter:
         views, model, shape = told.views, person.models[side], person.shape
         prior = self._prior(hand, told, model, shape)
         points = _located(views)
-        relative = _relative(views, points, told.relative_sigma)
+        relative = _relative(views, points, told.relative_noise)
         if shape is not None and points is None:
             relative = [_of_size(model, prior, each) for each in relative]
         try:
@@ -229,16 +230,22 @@ def has_depth(view: View) -> bool:
 def _log_sigmas(told: Told) -> float:
     """What makes costs of observations with different sigmas comparable."""
     pixels = sum(float(np.log(view.sigma).sum()) for view in told.views)
-    return 2 * pixels + 3 * float(np.log(told.relative_sigma).sum())
+    noise = told.relative_noise
+    if noise.ndim == 2:
+        return 2 * pixels + 3 * float(np.log(noise).sum())
+    return 2 * pixels + 0.5 * float(np.linalg.slogdet(noise)[1].sum())
 
 
 def _relative(
-    views: Sequence[View], points: Array | None, sigma: Array
+    views: Sequence[View], points: Array | None, noise: Array
 ) -> list[Relative3D]:
     """Each view's metric landmarks in world axes, as large as the located ``points``."""
     out = []
-    for view, each in zip(views, sigma, strict=True):
-        world = view.world @ view.camera.T_camera_world[:3, :3]
+    for view, each in zip(views, noise, strict=True):
+        R = view.camera.T_camera_world[:3, :3]
+        world = view.world @ R
+        if each.ndim > 1:
+            each = R.T @ each @ R
         if points is not None:
             size, _, _ = procrustes(world, points, with_scale=True)
             world = world * np.clip(size, 0.5, 2.0)

@@ -72,9 +72,9 @@ class NetworkHands:
     ``joints`` (N, 21, 3) m relative to the wrist, OpenPose order; their common size need not be
     right. ``uv`` (N, 21, 2): where they are in the crop, -1..1 from edge to edge. ``rotations``
     (N, 16, 3, 3): MANO's total rotations, the first one global; ``betas`` (N, 10).
-    ``covariance`` (N, 21, 3, 3) m^2 of the joints relative to the wrist and ``uv_sigma`` (N, 21)
-    in units of ``uv``, where the network has an opinion of them; ``visible`` (N, 21): probability
-    that a joint is seen.
+    ``covariance`` (N, 21, 3, 21, 3) m^2 of all joints together, relative to the wrist, and
+    ``uv_sigma`` (N, 21) in units of ``uv``, where the network has an opinion of them; ``visible``
+    (N, 21): probability that a joint is seen.
     """
 
     joints: Array

@@ -176,11 +176,11 @@ class LearnedFit(HandFitter):
         visible = [o.visible for o in opinions if o.visible is not None]
         twice = _TWICE if poses else 1.0
         # views of one network err alike: together they are no surer than one
-        sigma = np.stack([o.joint_sigma for o in opinions]) * np.sqrt(count) * twice
+        noise = np.stack([o.joint_covariance for o in opinions]) * count * twice**2
         same_model = card.model_id == self.models["right"].model_id
         return Told(
             views=tuple(_as_said(view, opinion) for view, opinion in said),
-            relative_sigma=sigma,
+            relative_noise=noise,
             pose=_mean(poses, twice * card.sigma.pose_sigma) if poses else None,
             betas=_mean(betas, card.sigma.shape_sigma) if betas and same_model else None,
             visible=np.stack(visible) if visible else None,

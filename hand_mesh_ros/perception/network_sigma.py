@@ -69,9 +69,14 @@ class SigmaRule:
         """One sigma (..., 21) of places in the crop from their spread (..., 21)."""
         return _by_rule(self.uv_scale, self.uv_floor, self.uv_usual, spread)
 
-    def joint_sigma(self, spread: Array | None) -> Array:
-        """One sigma per axis (..., 21), m, of joints from their spread (..., 21), m."""
-        return _by_rule(self.joint_scale, self.joint_floor, self.joint_usual, spread)
+    def joint_covariance(self, spread: Array | None) -> Array:
+        """Covariances (..., 21, 3, 3), m^2, of joints from those of their spread."""
+        scale, floor, usual = (
+            np.square(np.array(x)[LEVEL])[:, None, None]
+            for x in (self.joint_scale, self.joint_floor, self.joint_usual)
+        )
+        spread = usual * np.eye(3) if spread is None else spread
+        return np.asarray(floor * np.eye(3) + scale * spread)
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -120,40 +125,52 @@ def sigma_rule_from(content: Any) -> SigmaRule:
 
 
 def fit_scale_and_floor(error: Array, spread: Array) -> tuple[Five, Five, Five]:
-    """Scales and floors by which ``spread`` (N, 21) becomes one sigma of ``error`` (N, 21, D).
+    """Scales and floors by which ``spread`` (N, 21) becomes one sigma of ``error`` (N, 21, D),
 
-    And the usual spreads, means without the largest twentieth. Maximum likelihood for a group of
-    joints, per axis, with a share of the answers plain wrong: those the solver sets aside by what
-    is likely for the others, so that they must not widen it. Rows that are not finite do not
-    count. Raises ValueError with fewer than ten rows of a group.
+    or covariances (N, 21, D, D) become those of the errors. And the usual spreads, means without
+    the largest twentieth. Maximum likelihood for a group of joints, with a share of the answers
+    plain wrong: those the solver sets aside by what is likely for the others, so that they must not
+    widen it. Rows that are not finite do not count. Raises ValueError with fewer than ten rows of a group.
     """
     scales, floors, usual = [], [], []
+    error, spread2 = _along_axes(error, spread)
+    known = np.isfinite(error).all(-1) & np.isfinite(spread2).all(-1)
     for level in range(_LEVELS):
-        e, s = error[:, LEVEL == level], spread[:, LEVEL == level]
-        known = np.isfinite(e).all(-1) & np.isfinite(s)
-        if known.sum() < 10:
-            raise ValueError(f"only {int(known.sum())} answers to calibrate sigmas with")
-        squared, spread2 = np.square(e[known]).sum(-1), np.square(s[known])
-        scale, floor = _most_likely(squared, spread2, e.shape[-1])
+        here = known & (LEVEL == level)
+        if here.sum() < 10:
+            raise ValueError(f"only {int(here.sum())} answers to calibrate sigmas with")
+        scale, floor = _most_likely(np.square(error[here]), spread2[here])
         scales.append(scale)
         floors.append(floor)
-        usual.append(float(s[known][s[known] <= np.quantile(s[known], 0.95)].mean()))
+        size = np.sqrt(spread2[here].mean(-1))
+        usual.append(float(size[size <= np.quantile(size, 0.95)].mean()))
     return tuple(scales), tuple(floors), tuple(usual)  # type: ignore[return-value]
 
 
-def _most_likely(squared: Array, spread2: Array, dimensions: int) -> tuple[float, float]:
-    """(scale, floor) for squared errors, of that many axes, of answers of which some are wrong.
+def _along_axes(error: Array, spread: Array) -> tuple[Array, Array]:
+    """Errors (N, 21, D) along the axes of their spreads, and variances (N, 21, D) along these."""
+    if spread.ndim == 2:
+        return error, np.broadcast_to(np.square(spread)[..., None], error.shape)
+    known = np.isfinite(spread).all((-1, -2))
+    variance, axes = np.linalg.eigh(np.where(known[..., None, None], spread, 0.0))
+    along = (error[..., None, :] @ axes)[..., 0, :]
+    return along, np.where(known[..., None], np.maximum(variance, 0.0), np.nan)
+
+
+def _most_likely(squared: Array, spread2: Array) -> tuple[float, float]:
+    """(scale, floor) for squared errors (M, D), with spreads (M, D), of which some are plain wrong.
 
     Right ones have sigma^2 = floor^2 + scale^2 spread2, wrong ones a wider Gaussian's; its width
     and the share of either are found as well.
     """
     from scipy.optimize import minimize
 
-    middle = max(float(np.median(squared)) / dimensions, _SMALLEST**2)
+    dimensions = squared.shape[-1]
+    middle = max(float(np.median(squared.sum(-1))) / dimensions, _SMALLEST**2)
     usual = max(float(spread2.mean()), _SMALLEST**2)
 
     def log_density(variance: Array | float) -> Array:
-        return np.asarray(-0.5 * (dimensions * np.log(variance) + squared / variance))
+        return np.asarray(-0.5 * (np.log(variance) + squared / variance).sum(-1))
 
     def cost(numbers: Array) -> float:
         floor2, scale2, wider, odds = np.exp(numbers)

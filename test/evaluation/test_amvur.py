@@ -148,7 +148,8 @@ def test_a_file_carries_settings_and_calibration(tmp_path: Path) -> None:
     again = open_amvur(path, model)
     assert again.settings == made.settings and again.calibration.id == made.calibration.id
     rule = own_rule(again.calibration.id)
-    np.testing.assert_allclose(rule.joint_sigma(np.full(21, 0.01)), 0.01)
+    own = np.tile(np.diag([1e-4, 1e-4, 9e-4]), (21, 1, 1))
+    np.testing.assert_allclose(rule.joint_covariance(own), own)
     assert rule.calibration == again.calibration.id
 
 

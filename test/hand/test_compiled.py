@@ -117,7 +117,8 @@ def drawn(
     for _ in range(rng.integers(3)):
         guess = points + rng.normal(0, 0.01, (21, 3)) + rng.normal(0, 1, 3)
         guess[rng.uniform(size=21) < 0.1] = np.nan
-        sets.append(Relative3D(guess, rng.uniform(5e-3, 15e-3, 21)))
+        noise = rng.uniform(5e-3, 15e-3, 21) if rng.uniform() < 0.5 else covariances(rng, 3, 0.01)
+        sets.append(Relative3D(guess, noise))
     # A prior whose unknowns depend on each other.
     prior = default_prior(model)
     if with_scale:

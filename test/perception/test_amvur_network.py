@@ -43,7 +43,7 @@ def test_it_answers_as_a_hand_network(network: AmvurHandNetwork) -> None:
     assert said.rotations is not None and said.betas is not None
     np.testing.assert_allclose(np.linalg.det(said.rotations), 1, atol=1e-5)
     assert said.covariance is not None and said.visible is not None
-    assert (np.linalg.eigvalsh(said.covariance) > 0).all()
+    assert (np.linalg.eigvalsh(said.covariance.reshape(3, 63, 63)) > 0).all()
     assert ((said.visible >= 0) & (said.visible <= 1)).all()
 
 
@@ -68,3 +68,17 @@ def test_the_backend_opens_what_ships() -> None:
     backend = create_backend("amvur", network=NetworkOptions())
     assert isinstance(backend, LearnedFit)
     assert backend.network.card.sigma.calibration != "none"
+
+
+def test_covariances_of_all_joints_have_the_calibrated_ones_on_their_diagonal(
+    network: AmvurHandNetwork,
+) -> None:
+    from hand_mesh_ros.networks.amvur_prior import evidence_cues
+
+    inner = network._network
+    found = network._evidence(batch_of(2).pictures())._asdict()
+    seen = {name: torch.from_numpy(array) for name, array in found.items()}
+    with torch.inference_mode():
+        hands = inner(evidence_cues(seen, torch.full((2,), 4.0), inner.settings.maps))
+        own, whole = inner.calibrated(hands).covariance, inner.together(hands)
+    torch.testing.assert_close(torch.einsum("npipj->npij", whole), own)
