@@ -16,7 +16,7 @@ from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.rotations import exp_so3, invert_rigid, log_so3, transform_points
 from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
 from hand_mesh_ros.perception.ask_network import AskSettings, NetworkAsker, Opinion
-from hand_mesh_ros.perception.estimate import HandViews
+from hand_mesh_ros.perception.estimate import Backend, HandViews
 from hand_mesh_ros.perception.learned import CropBatch, HandNetwork, NetworkCard, NetworkHands
 from hand_mesh_ros.perception.learned_fit import LearnedFit
 from hand_mesh_ros.perception.network_sigma import SigmaRule, fit_scale_and_floor
@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 _BATCH = 16
 _SURE = 20.0  # log-odds of a side that is given
 _ENOUGH = 10  # groups
-_SHARE = 0.68
+_SHARES = (0.68, 0.95)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,18 +101,35 @@ def _inflation(
 ) -> tuple[float, float]:
     """How much wider covariances of hands of one view and of several have to be, at least 1.
 
-    So that two joints of three are within the ellipsoids that should hold them; as for one view
-    where there are no groups of samples.
+    Between what 68 % and 95 % of the joints ask for, because errors have longer tails than a
+    Gaussian and both cannot be right; as for one view where there are no groups of samples.
     """
-    groups: dict[int, list[tuple[View, Sample]]] = {}
-    for number, pair in zip(_groups(found).tolist(), found, strict=True):
-        groups.setdefault(number, []).append(pair)
-    several = [group for group in groups.values() if len(group) > 1]
+    several = together(found)
     one = _excess(backend, [[pair] for pair in found])
     return one, _excess(backend, several) if len(several) >= _ENOUGH else one
 
 
+def together(found: Sequence[tuple[View, Sample]]) -> list[list[tuple[View, Sample]]]:
+    """Those views of one hand at one instant of which there are several."""
+    groups: dict[int, list[tuple[View, Sample]]] = {}
+    for number, pair in zip(_groups(found).tolist(), found, strict=True):
+        groups.setdefault(number, []).append(pair)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def _excess(backend: LearnedFit, hands: Sequence[Sequence[tuple[View, Sample]]]) -> float:
+    squared = squared_errors(backend, hands)
+    if not len(squared):
+        return 1.0
+    asked = np.nanquantile(squared, _SHARES) / chi2.ppf(_SHARES, 3)
+    return max(1.0, float(np.exp(np.log(asked).mean())))
+
+
+def squared_errors(backend: Backend, hands: Sequence[Sequence[tuple[View, Sample]]]) -> Array:
+    """Squared Mahalanobis distances (N, 21) of the joints of the hands found, as published.
+
+    Each of ``hands`` is the views of one; sides are given.
+    """
     squared = []
     for seen in hands:
         sample = seen[0][1]
@@ -124,9 +141,7 @@ def _excess(backend: LearnedFit, hands: Sequence[Sequence[tuple[View, Sample]]])
         if estimate is not None:
             there = transform_points(invert_rigid(sample.camera.T_camera_world), sample.joints)
             squared.append(nees(estimate.joints - there, estimate.covariance))
-    if not squared:
-        return 1.0
-    return max(1.0, float(np.nanquantile(np.stack(squared), _SHARE) / chi2.ppf(_SHARE, 3)))
+    return np.stack(squared) if squared else np.zeros((0, 21))
 
 
 def _rule(

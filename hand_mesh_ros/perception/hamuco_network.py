@@ -90,7 +90,7 @@ class HamucoNetwork:
             uv = uv + apart / (1 + off)[..., None]
             uv_sigma = _NOISE * np.sqrt(1 + off)
             variance = np.square(_HALF_WIDTH * _APART) * off
-            covariance = variance[..., None, None] * np.eye(3)
+            covariance = np.einsum("np,pq,ij->npiqj", variance, np.eye(21), np.eye(3))
         return NetworkHands(
             taken(said.points.joints), uv, taken(said.rotations), taken(said.betas),
             covariance=covariance, uv_sigma=uv_sigma,

@@ -130,7 +130,8 @@ def fit_scale_and_floor(error: Array, spread: Array) -> tuple[Five, Five, Five]:
     or covariances (N, 21, D, D) become those of the errors. And the usual spreads, means without
     the largest twentieth. Maximum likelihood for a group of joints, with a share of the answers
     plain wrong: those the solver sets aside by what is likely for the others, so that they must not
-    widen it. Rows that are not finite do not count. Raises ValueError with fewer than ten rows of a group.
+    widen it. Rows that are not finite do not count. Raises ValueError with fewer than ten rows of
+    a group.
     """
     scales, floors, usual = [], [], []
     error, spread2 = _along_axes(error, spread)
