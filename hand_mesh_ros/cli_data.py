@@ -70,12 +70,14 @@ def instants_command(
         Path | None, typer.Option(help="Folder; default: where the recipes look for that name.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="renders, renders-v1, dataset or 'module:function'.")
+        str | None, typer.Option(help="renders, renders-v1, dataset, recording or module:function.")
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", help="KEY=VALUE for the source, as YAML.")
     ] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Instants.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Instants; of a recording, by default all.")
+    ] = None,
     views: Annotated[int, typer.Option(min=1, max=8, help="Cameras.")] = 4,
     processes: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of the crops' augmentation.")] = 0,
@@ -84,12 +86,14 @@ def instants_command(
 
     The small networks (hamer-small, hamuco, sima, amvur) are trained on such stores, because on a
     CPU the evidence is what costs. What was broken off is gone on with. About 180 kB a view.
+    `--source recording --option path=DIR` finds the hands in a recording of calibrated cameras,
+    without labels; also `begin`, `end` (fractions of it) and `every` (so many frame sets).
     """
     import yaml
 
     from hand_mesh_ros.networks.assets import AssetError
     from hand_mesh_ros.training.instant_sources import STORES, folder_of
-    from hand_mesh_ros.training.instant_writer import StoreRequest, write_store
+    from hand_mesh_ros.training.instant_writer import ALL, StoreRequest, write_store
     from hand_mesh_ros.training.instants import StoreError
     from hand_mesh_ros.training.recipes import Augmentation
 
@@ -102,7 +106,8 @@ def instants_command(
         key, _, value = text.partition("=")
         options[key] = yaml.safe_load(value)
     request = StoreRequest(
-        source or known.source, options, count or known.count, views,
+        source or known.source, options,
+        count or (ALL if source == "recording" else known.count), views,
         Augmentation() if known.augmented else None, seed,
     )  # fmt: skip
     try:

@@ -9,6 +9,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -95,6 +96,26 @@ def open_recording(
         return videos.open_video(films[0], calibration=calibration, fps=fps)
     found = f"{len(films)} videos without calibration" if films else "nothing that can be played"
     raise BadRecording(f"{path}: found {found}; {EXPECTED}")
+
+
+def part_range(recording: Recording, begin: float, end: float) -> tuple[int, int]:
+    """The first frame set from one fraction of all of them up to another, and the first after it.
+
+    Raises ValueError unless 0 <= begin < end <= 1.
+    """
+    if not 0 <= begin < end <= 1:
+        raise ValueError(f"a part of a recording is 0 <= begin < end <= 1, not {begin} to {end}")
+    return round(begin * len(recording)), round(end * len(recording))
+
+
+def part_of(
+    recording: Recording, begin: float = 0.0, end: float = 1.0
+) -> Iterator[tuple[int, FrameSet]]:
+    """The frame sets of such a part, each with its number; parts that meet share none.
+
+    Raises ValueError as `part_range` does, at once.
+    """
+    return islice(enumerate(recording), *part_range(recording, begin, end))
 
 
 def with_suffix(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -20,6 +20,8 @@ from hand_mesh_ros.training.recipes import Augmentation
 Floats = NDArray[np.float32]
 # Side of the region over the longest side of a hand's tight box, as in `evaluation.predict`.
 _BOX_SCALE = 1.8
+# In a sample's extras: landmarks (21, 2), pixels, that a network marked on a hand without labels.
+FOUND = "found_uv"
 
 
 class UnusableSample(ValueError):
@@ -80,11 +82,55 @@ def placed_example(
     """The same, and where the crop was taken."""
     if sample.uv is None or sample.joints is None or sample.side is None:
         raise UnusableSample(f"{sample.name}: no joints, pixels or side")
-    if not sample.calibrated:
-        raise UnusableSample(f"{sample.name}: intrinsics are not known")
     true_uv, true_joints = _counted(sample.uv, sample), _counted(sample.joints, sample)
     if not np.isfinite(true_uv).any():
         raise UnusableSample(f"{sample.name}: no joint's place in the image is known")
+    crop, place = _cut(sample, size, augmentation, rng)
+    matrix, R = place.matrix, place.R_crop_camera
+    pixels = transform_points(invert_affine(matrix), true_uv[None])[0]
+    uv = (2 * pixels + 1) / size - 1
+    joints = (true_joints - true_joints[0]) @ R.T
+    rotations, betas = _parameters(sample, model_ids, R)
+    return _example(crop, sample.side == "left", joints, uv, rotations, betas), place
+
+
+def unlabelled_example(
+    sample: HandSample, size: int, augmentation: Augmentation | None, rng: np.random.Generator
+) -> tuple[Example, CropPlace]:
+    """A crop about the landmarks that found the hand (`FOUND`), which are no truth: that is NaN.
+
+    Raises UnusableSample.
+    """
+    if sample.side is None:
+        raise UnusableSample(f"{sample.name}: no side")
+    crop, place = _cut(sample, size, augmentation, rng)
+    joints, uv = np.full((21, 3), np.nan), np.full((21, 2), np.nan)
+    rotations, betas = np.full((NUM_JOINTS, 3, 3), np.nan), np.full(NUM_BETAS, np.nan)
+    return _example(crop, sample.side == "left", joints, uv, rotations, betas), place
+
+
+def _example(
+    crop: NDArray[np.uint8], left: bool, joints: NDArray[np.float64], uv: NDArray[np.float64],
+    rotations: NDArray[np.float64], betas: NDArray[np.float64],
+) -> Example:  # fmt: skip
+    if left:
+        crop, joints = crop[:, ::-1], mirror_points(joints)
+        uv = uv * [-1.0, 1.0]
+    return {
+        "image": np.ascontiguousarray(crop.transpose(2, 0, 1)),
+        "joints": joints.astype(np.float32),
+        "uv": uv.astype(np.float32),
+        "rotations": rotations.astype(np.float32),
+        "betas": betas.astype(np.float32),
+    }
+
+
+def _cut(
+    sample: HandSample, size: int, augmentation: Augmentation | None, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], CropPlace]:
+    """The crop (size, size, 3), not mirrored yet, and its place."""
+    if not sample.calibrated:
+        raise UnusableSample(f"{sample.name}: intrinsics are not known")
     roi = _region(sample)
     if augmentation is not None:
         roi = _jittered(roi, augmentation, rng)
@@ -95,21 +141,7 @@ def placed_example(
     crop = warp(np.ascontiguousarray(sample.image), matrix, size)[0]
     if augmentation is not None:
         crop = _coloured(crop, augmentation, rng)
-    pixels = transform_points(invert_affine(matrix), true_uv[None])[0]
-    uv = (2 * pixels + 1) / size - 1
-    joints = (true_joints - true_joints[0]) @ R.T
-    rotations, betas = _parameters(sample, model_ids, R)
-    if sample.side == "left":
-        crop, joints = crop[:, ::-1], mirror_points(joints)
-        uv = uv * [-1.0, 1.0]
-    example: Example = {
-        "image": np.ascontiguousarray(crop.transpose(2, 0, 1)),
-        "joints": joints.astype(np.float32),
-        "uv": uv.astype(np.float32),
-        "rotations": rotations.astype(np.float32),
-        "betas": betas.astype(np.float32),
-    }
-    return example, CropPlace(roi, matrix, R)
+    return crop, CropPlace(roi, matrix, R)
 
 
 def _counted(points: NDArray[np.float64], sample: HandSample) -> NDArray[np.float64]:
@@ -122,8 +154,9 @@ def _counted(points: NDArray[np.float64], sample: HandSample) -> NDArray[np.floa
 
 def _region(sample: HandSample) -> NDArray[np.float64]:
     """Of the landmarks, counted or not; upright about the box where they do not say it."""
-    if sample.uv is not None:
-        roi = rois_from_landmarks(sample.uv)
+    marks = sample.extras.get(FOUND) if sample.uv is None else sample.uv
+    if marks is not None:
+        roi = rois_from_landmarks(marks)
         if np.isfinite(roi).all():
             return roi
     box = sample.joint_box if sample.box is None else sample.box

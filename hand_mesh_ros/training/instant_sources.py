@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,7 +20,25 @@ SOURCES: dict[str, str] = {
     "renders": "hand_mesh_ros.training.instant_sources:renders",
     "renders-v1": "hand_mesh_ros.training.instant_sources:benchmark",
     "dataset": "hand_mesh_ros.training.instant_sources:dataset",
+    "recording": "hand_mesh_ros.training.recording_source:recording",
 }
+
+
+class SourceEnd(IndexError):
+    """There are no more instants; the text says how many there are."""
+
+
+@runtime_checkable
+class InOrder(Protocol):
+    """Instants of a source that is read from front to back, so that it takes one process.
+
+    ``progress``: how much of the source has been read, and all of it.
+    """
+
+    @property
+    def progress(self) -> tuple[int, int]: ...
+
+    def __call__(self, number: int) -> list[HandSample]: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,7 @@ def open_instants(name: str, views: int, options: Mapping[str, Any]) -> InstantO
     """The function that makes a source's instants, of `views` views.
 
     Also "module:function" for one of your own. Raises ValueError for an unknown name or option,
-    IndexError (when called) past a source's end.
+    SourceEnd (when called) past a source's end.
     """
     where = SOURCES.get(name, name)
     module, colon, function = where.partition(":")
@@ -127,7 +145,7 @@ def dataset(
 
     def instant(number: int) -> list[HandSample]:
         if number >= len(groups):
-            raise IndexError(f"{name} in {root} has {len(groups)} instants, not {number + 1}")
+            raise SourceEnd(f"{name} in {root} has {len(groups)} instants, not {number + 1}")
         rng = np.random.default_rng([1, number])
         found: dict[int | None, HandSample] = {}
         side = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -22,8 +23,14 @@ from hand_mesh_ros.geometry.crops import transform_points
 from hand_mesh_ros.hand.mirror import mirror_model, mirror_points
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.networks.evidence import CROP, EvidenceNetwork
-from hand_mesh_ros.training.examples import CropPlace, UnusableSample, placed_example
-from hand_mesh_ros.training.instant_sources import open_instants
+from hand_mesh_ros.training.examples import (
+    FOUND,
+    CropPlace,
+    UnusableSample,
+    placed_example,
+    unlabelled_example,
+)
+from hand_mesh_ros.training.instant_sources import InOrder, SourceEnd, open_instants
 from hand_mesh_ros.training.instants import (
     INSTANT_FIELDS,
     OCCLUDERS,
@@ -38,12 +45,14 @@ if TYPE_CHECKING:
     from hand_mesh_ros.training.instants import InstantStore
 
 Progress = Callable[[int, int, str], None]
+ALL = sys.maxsize
 
 
 @dataclass(frozen=True)
 class StoreRequest:
     """A store to be made: `count` instants of a source, of `views` views each.
 
+    count: at most, for a source may end before; `ALL` of one that is read in order (`InOrder`).
     augmentation: how crops differ from the region that landmarks give (None: not at all).
     """
 
@@ -58,13 +67,22 @@ class StoreRequest:
 def write_store(
     request: StoreRequest, out: Path, processes: int, progress: Progress
 ) -> InstantStore:
-    """Make the parts that are not there yet. Raises what the source raises."""
+    """Make the parts that are not there yet. Raises what the source raises.
+
+    A source that is read in order takes one process, whatever `processes` says.
+    """
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
 
     from hand_mesh_ros.training.instants import InstantStore
 
     out.mkdir(parents=True, exist_ok=True)
+    instants = open_instants(request.source, request.views, request.options)
+    if isinstance(instants, InOrder):
+        _write_in_order(request, out, instants, progress)
+        return InstantStore(out)
+    if request.count == ALL:
+        raise ValueError(f"source {request.source!r} has no end of its own: say how many instants")
     firsts = range(0, request.count, PART)
     todo = [first for first in firsts if not (_folder(out, first) / "done.json").is_file()]
     make = partial(write_part, request, out)
@@ -78,15 +96,38 @@ def write_store(
     return InstantStore(out)
 
 
-def write_part(request: StoreRequest, out: Path, first: int) -> None:
-    """The part that begins with instant `first`."""
+def _write_in_order(
+    request: StoreRequest, out: Path, instants: InOrder, progress: Progress
+) -> None:
+    for first in range(0, request.count, PART):
+        done = _folder(out, first) / "done.json"
+        made = json.loads(done.read_text())["instants"] if done.is_file() else None
+        if made is None:
+            made = write_part(request, out, first)
+        progress(*instants.progress, "frame sets")
+        if made < PART:
+            return
+
+
+def write_part(request: StoreRequest, out: Path, first: int) -> int:
+    """The part that begins with instant `first`; returns how many it has.
+
+    Fewer than asked for where the source ends, and then no part at all if that is none.
+    """
     instants = open_instants(request.source, request.views, request.options)
     writer = _writer(request.options.get("mano"))
-    count = min(PART, request.count - first)
-    groups = [instants(number) for number in range(first, first + count)]
-    arrays = _blank(count, request.views, writer.vertices)
-    crops = np.zeros((count, request.views, CROP, CROP, 3), np.uint8)
-    for row, group in enumerate(groups):
+    size = min(PART, request.count - first)
+    arrays = _blank(size, request.views, writer.vertices)
+    crops = np.zeros((size, request.views, CROP, CROP, 3), np.uint8)
+    for row in range(size):
+        try:
+            group = instants(first + row)
+        except SourceEnd:
+            if row == 0:
+                return 0
+            size, crops = row, crops[:row]
+            arrays = {name: array[:row] for name, array in arrays.items()}
+            break
         for view, sample in enumerate(group):
             rng = np.random.default_rng([request.seed, first + row, view])
             writer.fill(arrays, crops, row, view, sample, request.augmentation, rng)
@@ -97,9 +138,10 @@ def write_part(request: StoreRequest, out: Path, first: int) -> None:
     fresh.mkdir(parents=True)
     for name, array in arrays.items():
         np.save(fresh / f"{name}.npy", array)
-    (fresh / "done.json").write_text(json.dumps({"instants": count, "first": first}))
+    (fresh / "done.json").write_text(json.dumps({"instants": size, "first": first}))
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
+    return size
 
 
 class _Writer:
@@ -115,16 +157,20 @@ class _Writer:
         self, arrays: dict[str, Array], crops: NDArray[np.uint8], row: int, view: int,
         sample: HandSample, augmentation: Augmentation | None, rng: np.random.Generator,
     ) -> None:  # fmt: skip
-        """Truth and crop of one view; a view that cannot be used stays blank."""
+        """Truth, if there is one, and crop of one view; a view that cannot be used stays blank."""
         try:
-            example, place = placed_example(sample, CROP, self._models, augmentation, rng)
+            if FOUND in sample.extras:
+                example, place = unlabelled_example(sample, CROP, augmentation, rng)
+            else:
+                example, place = placed_example(sample, CROP, self._models, augmentation, rng)
         except UnusableSample:
             return
         left = sample.side == "left"
         crop = example["image"].transpose(1, 2, 0)
         crops[row, view] = crop
-        assert sample.joints is not None  # an example needs them
-        wrist = place.R_crop_camera @ sample.joints[0]
+        wrist = np.full(3, np.nan)
+        if sample.joints is not None:
+            wrist = place.R_crop_camera @ sample.joints[0]
         camera = sample.camera
         D = np.zeros(8)
         D[: len(camera.D)] = camera.D[:8]

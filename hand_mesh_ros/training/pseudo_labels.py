@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from hand_mesh_ros.hand.mirror import mirror_model
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.perception.estimate import HandViews
 from hand_mesh_ros.perception.landmark_fit import LandmarkFit, LandmarkFitSettings
+from hand_mesh_ros.training.crop_lens import bent, straightened
 from hand_mesh_ros.training.instants import (
     LABEL_FIELDS,
     Array,
@@ -38,7 +39,9 @@ Progress = Callable[[int, int, str], None]
 Fields = Mapping[str, Array]
 
 EVIDENCE_FIELDS: Final = ("middle", "coarse", "landmarks", "world", "presence", "right")
-PLACE_FIELDS: Final = ("valid", "K", "T_camera_world", "R_crop_camera", "crop_matrix", "left")
+PLACE_FIELDS: Final = (
+    "valid", "K", "D", "T_camera_world", "R_crop_camera", "crop_matrix", "left",
+)  # fmt: skip
 _READ: Final = (*PLACE_FIELDS, *EVIDENCE_FIELDS)
 _DONE = "labels.json"
 _HALF = 112.0  # pixels of half a crop
@@ -145,11 +148,16 @@ def fitted_labels(fields: Fields, marks: Marks, backend: LandmarkFit) -> dict[st
                 out["label_uv"][i, v] = focal[i, v] * local[:, :2] / local[:, 2:]
                 out["label_points"][i, v] = local - local[0]
                 out["label_sigma"][i, v] = sigma
+    out["label_uv"] = bent(fields, out["label_uv"]).astype(np.float32)
     return out
 
 
 def instant_views(fields: Fields, marks: Marks, T: Array, focal: Array) -> list[list[View]]:
-    """Valid views of each instant, with the crops (`crop_poses`) as cameras, of right hands."""
+    """Valid views of each instant, with the crops (`crop_poses`) as cameras, of right hands.
+
+    The marks' places are those in such a camera, which has no lens.
+    """
+    marks = replace(marks, uv=straightened(fields, marks.uv))
     placed = fields["valid"] & np.isfinite(T).all((2, 3))
     return [
         [_view(int(v), _camera(T[i, v], focal[i, v]), marks, i) for v in np.flatnonzero(placed[i])]

@@ -60,11 +60,14 @@ def batch() -> dict[str, torch.Tensor]:
     }
     out = {k: torch.tensor(v, dtype=torch.float32) for k, v in numbers.items()}
     K = np.diag([focal * 112, focal * 112, 1])
+    # the crop is the whole picture, whose middle the lens looks through
+    crop_matrix = torch.tensor([[1.0, 0, -111.5], [0, 1, -111.5]]).double()
     out |= {
+        "D": torch.zeros(B, V, 8, dtype=torch.float64),
         "K": torch.tensor(np.tile(K, (B, V, 1, 1))),
         "T_camera_world": torch.tensor(T),
         "R_crop_camera": torch.eye(3, dtype=torch.float64).repeat(B, V, 1, 1),
-        "crop_matrix": torch.tensor([[1.0, 0, 0], [0, 1, 0]]).double().repeat(B, V, 1, 1),
+        "crop_matrix": crop_matrix.repeat(B, V, 1, 1),
         "left": torch.zeros(B, dtype=torch.bool),
         "valid": torch.ones(B, V, dtype=torch.bool),
     }
