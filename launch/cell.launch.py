@@ -1,6 +1,7 @@
 """hand_mesh_node with several calibrated cameras.
 
     ros2 launch hand_mesh_ros cell.launch.py cell_file:=my_cell.yaml
+    ros2 launch hand_mesh_ros cell.launch.py cell_file:=my_cell.yaml backend:=hamuco
     ros2 launch hand_mesh_ros cell.launch.py cell_file:=my_cell.yaml namespace:=left_arm \
         camera_namespace:=/cell
 
@@ -52,6 +53,12 @@ def generate_launch_description() -> LaunchDescription:
             "the namespace of its own (static ones likewise).",
         ),
         DeclareLaunchArgument(
+            "backend",
+            default_value="",
+            description="How views become hands: landmarks, hamuco, sima-mvr, sima-svr, amvur, "
+            "hamer, ... Empty: as the cell file says.",
+        ),
+        DeclareLaunchArgument(
             "log_level",
             default_value="info",
             choices=["debug", "info", "warn", "error"],
@@ -71,7 +78,7 @@ def _cell(context: LaunchContext) -> list:
     def argument(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    file = argument("cell_file")
+    file, backend = argument("cell_file"), argument("backend")
     cell = read_cell(file)
     frames = [("/tf", argument("tf")), ("/tf_static", f"{argument('tf')}_static")]
     frames = [(name, other) for name, other in frames if name != other]
@@ -91,7 +98,7 @@ def _cell(context: LaunchContext) -> list:
     hands = Node(
         executable="hand_mesh_node",
         name="hand_mesh_node",
-        parameters=[file],
+        parameters=[file, *([{"backend": backend}] if backend else [])],
         remappings=[*cell.remappings(argument("camera_namespace")), *frames],
         **common,
     )

@@ -37,6 +37,11 @@ def generate_launch_description() -> LaunchDescription:
             description="Parameters of hand_mesh_node; they name the cameras of the source.",
         ),
         DeclareLaunchArgument(
+            "backend",
+            default_value="",
+            description="How views become hands, as in cell.launch.py. Empty: as cell_file says.",
+        ),
+        DeclareLaunchArgument(
             "pace",
             default_value="realtime",
             choices=["realtime", "lockstep"],
@@ -75,7 +80,9 @@ def generate_launch_description() -> LaunchDescription:
             *transport,
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource([files, "/cell.launch.py"]),
-                launch_arguments={"cell_file": LaunchConfiguration("cell_file")}.items(),
+                launch_arguments={
+                    name: LaunchConfiguration(name) for name in ("cell_file", "backend")
+                }.items(),
             ),
             Node(
                 package="hand_mesh_ros",

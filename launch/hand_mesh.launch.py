@@ -9,8 +9,8 @@ Where torch and LiteRT are in a virtual environment, add `--launch-prefix PATH/b
 
 import os
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
@@ -38,6 +38,12 @@ def generate_launch_description() -> LaunchDescription:
             description="CameraInfo topic of the camera.",
         ),
         DeclareLaunchArgument(
+            "backend",
+            default_value="",
+            description="How views become hands: landmarks, hamuco, sima-mvr, sima-svr, amvur, "
+            "hamer, ... Empty: as params_file says.",
+        ),
+        DeclareLaunchArgument(
             "log_level",
             default_value="info",
             choices=["debug", "info", "warn", "error"],
@@ -50,12 +56,19 @@ def generate_launch_description() -> LaunchDescription:
         for name in PROFILE_VARIABLES
         if name in os.environ
     ]
+    return LaunchDescription([*arguments, *transport, OpaqueFunction(function=_node)])
+
+
+def _node(context: LaunchContext) -> list:
+    backend = LaunchConfiguration("backend").perform(context)
     node = Node(
         package="hand_mesh_ros",
         executable="hand_mesh_node",
         name="hand_mesh_node",
         namespace=LaunchConfiguration("namespace"),
-        parameters=[LaunchConfiguration("params_file")],
+        parameters=[
+            LaunchConfiguration("params_file"), *([{"backend": backend}] if backend else [])
+        ],  # fmt: skip
         remappings=[
             ("camera/image_raw", LaunchConfiguration("image")),
             ("camera/camera_info", LaunchConfiguration("camera_info")),
@@ -63,4 +76,4 @@ def generate_launch_description() -> LaunchDescription:
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         output="screen",
     )
-    return LaunchDescription([*arguments, *transport, node])
+    return [node]

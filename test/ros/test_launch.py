@@ -131,6 +131,22 @@ def test_an_edge_node_reads_the_cameras_beside_it(described: Any) -> None:
     assert node["parameters"] == [str(ROOT / "config" / "edge.yaml")]
 
 
+@pytest.mark.parametrize("name", ["hand_mesh", "cell"])
+def test_a_backend_can_be_named_at_launch(described: Any, name: str) -> None:
+    """And is the parameter file's otherwise."""
+    path = ROOT / "launch" / f"{name}.launch.py"
+    (node,) = described(path, backend="hamuco").nodes
+    assert node["parameters"][-1] == {"backend": "hamuco"} and len(node["parameters"]) == 2
+    (node,) = described(path).nodes
+    assert len(node["parameters"]) == 1
+
+
+def test_the_demo_hands_the_backend_on(described: Any) -> None:
+    found = described(ROOT / "launch" / "demo.launch.py", backend="amvur")
+    (given,) = (g for file, g in found.includes.items() if file.endswith("cell.launch.py"))
+    assert given["backend"] == "amvur"
+
+
 def test_a_fusion_node_is_a_cell_like_others(described: Any) -> None:
     file = str(ROOT / "config" / "fusion.yaml")
     (node,) = described(ROOT / "launch" / "cell.launch.py", cell_file=file).nodes
