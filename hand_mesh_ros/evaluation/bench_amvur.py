@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from hand_mesh_ros.evaluation.amvur_answers import Answers, answers_of, fusion
+from hand_mesh_ros.evaluation.amvur_hands import hands
 from hand_mesh_ros.evaluation.amvur_stores import DISTURBED, opened
 from hand_mesh_ros.evaluation.metrics.uncertainty import (
     correlation,
@@ -71,6 +72,7 @@ def measure(progress: Progress, weights: Path | None = None) -> tuple[Figures, d
             answers_of(network, opened("validation", progress)), float(network.calibration.common)
         ).items()
     }
+    figures |= hands(progress, weights)
     figures["ms_per_view"] = round(1e3 * seconds_per_view(network, stores[1]), 2)
     figures["parameters"] = sum(p.numel() for p in network.parameters())
     return figures, found
