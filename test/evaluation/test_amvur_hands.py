@@ -9,7 +9,7 @@ from scipy.stats import chi2
 from hand_mesh_ros.evaluation.amvur_hands import judged
 
 
-@pytest.mark.parametrize(("wider", "inside"), [(1.0, (68, 95)), (4.0, (19.6, 49.6))])
+@pytest.mark.parametrize(("wider", "inside"), [(1.0, (68, 95)), (4.0, (16.9, 41.8))])
 def test_true_covariances_are_told_from_small_ones(
     wider: float, inside: tuple[float, float]
 ) -> None:
