@@ -64,8 +64,7 @@ class Told:
     """What one hand's fit is told, if it is of one side.
 
     ``views`` with ``relative_noise`` of their ``world``: (V, 21), one sigma of each axis in metres,
-    or (V, 21, 3, 3) covariances in the cameras' axes in square metres. ``together``: a factor on
-    the views' ``sigma`` in the fit, above 1 where a view's places do not err independently.
+    or (V, 21, 3, 3) covariances in the cameras' axes in square metres.
     ``pose`` and ``betas``: mean and one sigma, (45,) and (10,) each, of finger angles and shape
     where a network tells them, in parameters of that side's model. ``visible`` (V, 21):
     probabilities that the views show the joints, where a network tells them. ``calibration``: as
@@ -74,7 +73,6 @@ class Told:
 
     views: tuple[View, ...]
     relative_noise: Array
-    together: float = 1.0
     pose: tuple[Array, Array] | None = None
     betas: tuple[Array, Array] | None = None
     visible: Array | None = None
@@ -197,8 +195,7 @@ class HandFitter:
         except ValueError:  # too little of the palm was seen
             return None
         seen = tuple(Landmarks2D(v.camera, v.uv, v.sigma, v.depth, v.depth_sigma) for v in views)
-        observation = Observation(views=seen, relative=tuple(relative))
-        observation = observation.with_noise(told.together * person.noise)
+        observation = Observation(views=seen, relative=tuple(relative)).with_noise(person.noise)
         options, problem = self._fit_settings.options, pack(model, [observation], [prior])
         best = solve(model, problem, start[None], options)[0]
         if shape is not None:

@@ -40,8 +40,6 @@ _LOG = logging.getLogger(__name__)
 _TOO_MANY: Final = 30
 # Relative 3D and finger angles of one answer say the same thing twice.
 _TWICE: Final = np.sqrt(2.0)
-# Places of one answer err together: all 21 tell where the hand is as well as one of them alone.
-_TOGETHER: Final = np.sqrt(21.0)
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,6 @@ class LearnedFit(HandFitter):
         return Told(
             views=tuple(_as_said(view, opinion) for view, opinion in said),
             relative_noise=noise,
-            together=float(_TOGETHER),
             pose=_mean(poses, twice * card.sigma.pose_sigma) if poses else None,
             betas=_mean(betas, card.sigma.shape_sigma) if betas and same_model else None,
             visible=np.stack(visible) if visible else None,

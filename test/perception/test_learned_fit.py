@@ -163,38 +163,6 @@ def test_hands_come_out_where_they_are(
     assert (np.linalg.norm(error, axis=-1) < 4 * spread).all()
 
 
-class Shifts(DotReader):
-    """Puts all joints of a crop the same way beside where they are, by a sigma that it tells."""
-
-    sigma = 0.05
-    rng = np.random.default_rng(3)
-
-    def __call__(self, batch: CropBatch) -> NetworkHands:
-        said = super().__call__(batch)
-        beside = self.rng.normal(0, self.sigma, (len(batch), 1, 2))
-        told = np.full((len(batch), 21), self.sigma)
-        return replace(said, uv=said.uv + beside, uv_sigma=told)
-
-
-def test_places_that_err_together_do_not_make_a_hand_too_sure(
-    scene: Any, rng: np.random.Generator
-) -> None:
-    """21 places that are wrong alike are no surer than one: the hand is as unsure as it is off."""
-    squared = []
-    for number in range(16):
-        hand = spread_hand(scene, rng, "right")
-        network = Shifts(hand, CropRule())
-        rule = replace(EXACT, uv_scale=(1.0,) * 5, uv_floor=(0.0,) * 5, inflation=(1.0, 1.0))
-        network.card = replace(network.card, sigma=rule)
-        views = tuple(painted(hand, cameras_of(scene, 3)))
-        (estimate,) = LearnedFit(network, MODELS).estimate([HandViews(views, None, 9.0)])
-        assert estimate is not None, number
-        error = estimate.joints - hand.joints
-        scaled = np.linalg.solve(estimate.covariance, error[..., None])[..., 0]
-        squared.append((error * scaled).sum(-1))
-    assert (np.stack(squared) < 7.815).mean() > 0.8  # chi-squared's 95 %
-
-
 def test_two_hands_of_all_cameras_are_one_batch_and_an_unsure_side_is_asked_twice(
     scene: Any, rng: np.random.Generator
 ) -> None:
