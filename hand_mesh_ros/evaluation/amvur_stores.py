@@ -5,9 +5,13 @@ Made when they are first asked for, and kept beside the stores of training.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
@@ -40,8 +44,8 @@ def opened(name: str, progress: Progress, limit: int | None = None) -> InstantSt
     folder.mkdir(parents=True, exist_ok=True)
     for first in range(0, count, PART):
         progress(first, count, f"images of {name}")
-        if not (folder / f"part-{first // PART:05d}" / "done.json").is_file():
-            write_part(replace(request, count=count), folder, first)
+        if not _done(folder, first):
+            _make(replace(request, count=count), folder, first)
     return InstantStore(folder)
 
 
@@ -55,6 +59,27 @@ def disturbed(views: int, *, how: Disturbance, split: str = "test") -> InstantOf
         ]
 
     return instant  # type: ignore[return-value]
+
+
+def _make(request: StoreRequest, folder: Path, first: int) -> None:
+    """A part, in a folder of this process until it is whole: another may be at the same part."""
+    own = folder / f".by-{os.getpid()}"
+    try:
+        write_part(request, own, first)
+        if not _done(folder, first):
+            shutil.rmtree(folder / _part(first), ignore_errors=True)
+        with suppress(OSError):  # the other one was faster
+            (own / _part(first)).rename(folder / _part(first))
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _done(folder: Path, first: int) -> bool:
+    return (folder / _part(first) / "done.json").is_file()
+
+
+def _part(first: int) -> str:
+    return f"part-{first // PART:05d}"
 
 
 def _request(name: str) -> StoreRequest:
