@@ -22,6 +22,10 @@ def bench_hamuco(
     recordings: Annotated[
         Path | None, typer.Option(help="Folder with four-cameras, for leave-one-view-out.")
     ] = None,
+    held_out: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="Only so much of the recording's end, of 1."),
+    ] = 1.0,
     ablations: Annotated[
         bool, typer.Option(help="Train short runs that differ in one switch; nothing else.")
     ] = False,
@@ -64,7 +68,9 @@ def bench_hamuco(
             if recordings is not None:
                 from hand_mesh_ros.evaluation.hamuco_recordings import left_out
 
-                figures |= left_out(recordings / "four-cameras", report, weights)
+                film = recordings / "four-cameras"
+                figures |= left_out(film, report, weights, begin=1 - held_out)
+                figures["loo_held_out"] = held_out
     except (AssetError, StoreError, ValueError) as error:
         fail(error)
     print_report({"source": "bench hamuco", **figures})

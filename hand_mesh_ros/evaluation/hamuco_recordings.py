@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.data.recordings import open_recording
+from hand_mesh_ros.data.recordings import open_recording, part_of, part_range
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.triangulation import triangulate
 from hand_mesh_ros.hand.kinematics import BETAS, GLOBAL_ORIENT, HAND_POSE, NUM_PARAMS, TRANSL
@@ -31,9 +31,13 @@ _SURE = 9.0
 
 
 def left_out(
-    recording: Path, progress: Progress, weights: Path | None = None, every: int = 4
-) -> dict[str, float]:
-    """Median distances, px, of hands in at least three views, in every `every`-th set of frames."""
+    recording: Path, progress: Progress, weights: Path | None = None, every: int = 4,
+    begin: float = 0.0, end: float = 1.0,
+) -> dict[str, float]:  # fmt: skip
+    """Median distances, px, of hands in at least three views, in every `every`-th set of frames
+
+    between two fractions of the recording. Raises ValueError for a part that is none.
+    """
     pipeline, models = build_pipeline(pipeline=PipelineSettings(search_every=1))
     backends: dict[str, Backend] = {
         "landmarks": create_backend("landmarks", models),
@@ -42,9 +46,10 @@ def left_out(
     errors: dict[str, list[Array]] = {name: [] for name in (*backends, "triangulation")}
     hands = 0
     sets = open_recording(recording)
-    for number, frames in enumerate(sets):
+    _, last = part_range(sets, begin, end)
+    for number, frames in part_of(sets, begin, end):
         result = pipeline.process(frames)
-        progress(number, number + 1, f"leave-one-view-out on {recording.name}")
+        progress(number + 1, last, f"leave-one-view-out on {recording.name}")
         if number % every:
             continue
         for hand, views in zip(result.hands, result.observed, strict=True):
