@@ -57,7 +57,7 @@ class SmallSubject:
     judge = None
 
     def __init__(self, recipe: Recipe, sizes: Mapping[str, Any]) -> None:
-        if recipe.data.train.store is None:
+        if not recipe.data.train.counts:
             raise RecipeError(
                 f"{recipe.file}: data.train.store must be given: the small network sees stored "
                 "evidence, no crops"
@@ -124,7 +124,7 @@ class CropSubject:
     """HaMeR on crops: as published, or on another backbone (`HamerOn`)."""
 
     def __init__(self, recipe: Recipe, sizes: Mapping[str, Any]) -> None:
-        if recipe.data.train.store is not None:
+        if recipe.data.train.counts:
             raise RecipeError(
                 f"{recipe.file}: data.train.source or shards must be given: a store holds no crops"
             )

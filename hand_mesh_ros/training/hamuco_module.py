@@ -153,9 +153,11 @@ class HamucoModule(lightning.LightningModule):
         single, cross = self.network(self._inputs(batch), mask, axes, field, centres=centres)
         together = fuse(cross.points.joints, mask, relative_rotations(axes), cross.sure.mean(-1))
         true = batch["joints"]
-        self.val_pa.update(_pa_mm(together[mask], true[mask]))
-        self.val_cross.update(_pa_mm(cross.points.joints[mask], true[mask]))
-        self.val_single.update(_pa_mm(single.points.joints[mask], true[mask]))
+        told = mask & true.isfinite().flatten(2).any(-1)  # a video has no truth
+        if told.any():
+            self.val_pa.update(_pa_mm(together[told], true[told]))
+            self.val_cross.update(_pa_mm(cross.points.joints[told], true[told]))
+            self.val_single.update(_pa_mm(single.points.joints[told], true[told]))
         places = (single.marks_uv - batch["landmarks"][..., :2]).norm(dim=-1)
         self.val_uv.update(places[mask])
         size = len(mask)

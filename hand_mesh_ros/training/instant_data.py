@@ -19,7 +19,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from hand_mesh_ros.training.instant_sources import STORES, folder_of
-from hand_mesh_ros.training.instants import INSTANT_FIELDS, LABEL_FIELDS, InstantStore, StoreError
+from hand_mesh_ros.training.instants import (
+    INSTANT_FIELDS,
+    LABEL_FIELDS,
+    Array,
+    InstantStore,
+    StoreError,
+)
 from hand_mesh_ros.training.recipes import SMOKE_STORE, Recipe, Supply
 from hand_mesh_ros.training.settings import RecipeError
 from hand_mesh_ros.training.shards import Share
@@ -55,27 +61,45 @@ class InstantData(lightning.LightningDataModule):
         """Batches of this device's share of an epoch."""
         recipe = self.recipe
         supply: Supply = getattr(recipe.data, split)
-        if supply.store is None:
+        if not supply.counts:
             raise RecipeError(f"{recipe.file}: data.{split}.store must name a store of instants")
-        store = self._store(supply, split)
-        rows = _rows(store, self._views)
+        stores = [self._store(name, split) for name in supply.counts]
+        self._check_alike(stores)
         device = (
             Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
         )
-        if split == "train":
-            order = np.random.default_rng([recipe.seed, epoch, 5]).permutation(len(rows))
-            rows = rows[np.resize(order, supply.count)]
-        else:
-            rows = rows[: supply.count]
+        rng = np.random.default_rng([recipe.seed, epoch, 5])
+        chosen = []
+        for number, (store, count) in enumerate(zip(stores, supply.counts.values(), strict=True)):
+            rows = _rows(store, number, self._views)
+            if split == "train":
+                rows = rows[np.resize(rng.permutation(len(rows)), count)]
+            chosen.append(rows[:count])
+        rows = np.concatenate(chosen)
+        if split == "train" and len(stores) > 1:
+            rows = rng.permutation(rows)
         rows = rows[device.part :: device.parts]
         size = recipe.trainer.batch
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         if split == "train" and len(batches) > 1 and len(batches[-1]) < size:
             batches = batches[:-1]  # a torn batch's samples would weigh more than others
-        return DataLoader(_Batches(store, batches, self._fields, self._views), batch_size=None)
+        return DataLoader(_Batches(stores, batches, self._fields, self._views), batch_size=None)
 
-    def _store(self, supply: Supply, split: Split) -> InstantStore:
-        name = str(supply.store)
+    def _check_alike(self, stores: Sequence[InstantStore]) -> None:
+        """RecipeError unless the stores' instants fit into one batch."""
+        shapes = [
+            {name: array.shape[1:] for name, array in store.read([0], self._fields).items()}
+            for store in stores
+        ]
+        for store, own in zip(stores, shapes, strict=True):
+            for name, shape in own.items():
+                if shape != shapes[0][name]:
+                    raise RecipeError(
+                        f"{self.recipe.file}: {name} of the store {store.folder} is {shape}, of "
+                        f"{stores[0].folder} {shapes[0][name]}: make them with equal --views"
+                    )
+
+    def _store(self, name: str, split: Split) -> InstantStore:
         if name not in self._stores:
             folder = Path(name) if "/" in name else folder_of(name)
             if name == SMOKE_STORE:
@@ -90,36 +114,52 @@ class InstantData(lightning.LightningDataModule):
 
 class _Batches(IterableDataset[Batch]):
     def __init__(
-        self, store: InstantStore, batches: list[NDArray[np.int64]], fields: Sequence[str],
-        views: Views,
+        self, stores: Sequence[InstantStore], batches: list[NDArray[np.int64]],
+        fields: Sequence[str], views: Views,
     ) -> None:  # fmt: skip
-        self._store, self._batches, self._fields, self._views = store, batches, fields, views
+        self._stores, self._batches, self._fields, self._views = stores, batches, fields, views
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        fields = [*self._fields, *({"valid"} - set(self._fields))]
         for rows in self._batches:
-            instants, inverse = np.unique(rows[:, 0], return_inverse=True)
-            read = self._store.read(instants, fields)
-            batch: Batch = {}
-            for name, array in read.items():
-                chosen = array[inverse]
-                if self._views == "one" and name not in INSTANT_FIELDS:
-                    chosen = array[inverse, rows[:, 1]]
-                made = torch.from_numpy(np.ascontiguousarray(chosen))
-                batch[name] = made.float() if made.is_floating_point() else made
-            yield batch
+            arrays: dict[str, Array] = {}
+            for number in np.unique(rows[:, 0]):
+                here = rows[:, 0] == number
+                for name, array in self._read(self._stores[number], *rows[here, 1:].T).items():
+                    if name not in arrays:
+                        arrays[name] = np.empty((len(rows), *array.shape[1:]), array.dtype)
+                    arrays[name][here] = array
+            batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            yield {k: made.float() if made.is_floating_point() else made
+                   for k, made in batch.items()}  # fmt: skip
+
+    def _read(
+        self, store: InstantStore, instant: NDArray[np.int64], view: NDArray[np.int64]
+    ) -> dict[str, Array]:
+        fields = [*self._fields, *({"valid"} - set(self._fields))]
+        instants, inverse = np.unique(instant, return_inverse=True)
+        return {
+            name: array[inverse, view]
+            if self._views == "one" and name not in INSTANT_FIELDS
+            else array[inverse]
+            for name, array in store.read(instants, fields).items()
+        }
 
 
-def _rows(store: InstantStore, views: Views) -> NDArray[np.int64]:
-    """Instant and view (N, 2) of what can be used: valid views, or instants that have one."""
+def _rows(store: InstantStore, number: int, views: Views) -> NDArray[np.int64]:
+    """Store, instant and view (N, 3) of what can be used: valid views, or instants that have one.
+
+    Raises StoreError where that is nothing.
+    """
     valid = store.whole("valid")
-    if views == "one":
-        return np.argwhere(valid)
-    found = np.flatnonzero(valid.any(1))
-    return np.stack([found, np.zeros_like(found)], axis=1)
+    found = np.argwhere(valid)
+    if views == "all":
+        found = np.stack([np.flatnonzero(valid.any(1)), np.zeros(valid.any(1).sum(), int)], axis=1)
+    if not len(found):
+        raise StoreError(f"{store.folder}: no view of it can be used")
+    return np.concatenate([np.full((len(found), 1), number), found], axis=1)
 
 
 def _tiny(split: Split) -> Path:

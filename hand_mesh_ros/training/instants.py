@@ -160,8 +160,8 @@ def crop_poses(fields: Mapping[str, Array]) -> tuple[Array, Array]:
 
     In a world that is mirrored (x) for left hands, so that what is seen is a right hand in all
     views: points of that world times T are the crop's axes, and x / z times the focal length is
-    about x of the crop, -1..1 (about, because a crop is flat and off the lens's axis).
-    Needs the fields K, T_camera_world, R_crop_camera, crop_matrix and left.
+    about x of the crop, -1..1 (about, because a crop is flat and off the lens's axis; `crop_lens`
+    has it exactly). Needs the fields K, T_camera_world, R_crop_camera, crop_matrix and left.
     """
     from hand_mesh_ros.networks.evidence import CROP
 

@@ -70,6 +70,7 @@ def commit() -> str:
 def _supply(supply: Supply) -> str:
     if supply.source is not None:
         return f"{supply.count} samples of the source `{supply.source}` from seed {supply.first}"
-    if supply.store is not None:
-        return f"{supply.count} samples of the store `{supply.store}` (`hand-mesh data instants`)"
+    if supply.counts:
+        of = (f"{count} samples of the store `{name}`" for name, count in supply.counts.items())
+        return " and ".join(of) + " (`hand-mesh data instants`)"
     return f"{supply.count} samples of the shards `{supply.shards}`"

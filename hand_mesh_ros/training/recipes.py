@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,9 +31,10 @@ def _not_negative(value: float, name: str) -> None:
 
 @dataclass(frozen=True)
 class Supply:
-    """Where samples come from: a `source` on demand, or `shards` or a `store` on disk; one of them.
+    """Where samples come from: a `source` on demand, or `shards`, a `store` or several `stores` on
 
-    store: of instants (`training.instants`), by its name or folder (with a "/").
+    disk; one of them. store: of instants (`training.instants`), by its name or folder (with a "/").
+    stores: several of them, each with its part of an epoch, in any unit.
     source: a name of `sources.SOURCES`, or "module:function"; it is given `options`.
     shards: a pattern of tar files as webdataset expands it ("train-{000..099}.tar"), or a folder;
         relative paths are seen from where the command runs.
@@ -45,12 +47,28 @@ class Supply:
     store: str | None = None
     first: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    stores: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _positive(self.count, "count")
         _not_negative(self.first, "first")
-        if sum(place is not None for place in (self.source, self.shards, self.store)) != 1:
+        places = (self.source, self.shards, self.store, self.stores or None)
+        if sum(place is not None for place in places) != 1:
             raise ValueError("source, shards or store must be given, and only one of them")
+        for name, part in self.stores.items():
+            if isinstance(part, bool) or not isinstance(part, (int, float)) or not part > 0:
+                raise ValueError(f"stores.{name} must be a number greater than 0, not {part!r}")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples an epoch of each store, by its name; none without stores."""
+        if self.store is not None:
+            return {self.store: self.count}
+        ends = [0]
+        whole = sum(self.stores.values())
+        for part in accumulate(self.stores.values()):
+            ends.append(round(self.count * part / whole))
+        return {name: b - a for name, a, b in zip(self.stores, ends, ends[1:], strict=False)}
 
 
 @dataclass(frozen=True)
@@ -214,8 +232,8 @@ def smoke(recipe: Recipe) -> Recipe:
     """The same recipe for some seconds on a CPU: two short epochs of few samples."""
 
     def few(supply: Supply, count: int) -> Supply:
-        store = None if supply.store is None else SMOKE_STORE
-        return replace(supply, count=min(supply.count, count), store=store)
+        store = SMOKE_STORE if supply.counts else None
+        return replace(supply, count=min(supply.count, count), store=store, stores={})
 
     data = replace(
         recipe.data,

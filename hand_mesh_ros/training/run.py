@@ -59,7 +59,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False, quiet: bool = False)
     out.mkdir(parents=True, exist_ok=True)
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     module: Any = create_task(recipe)
-    stored = recipe.data.train.store is not None
+    stored = bool(recipe.data.train.counts)
     data: lightning.LightningDataModule
     if hasattr(module, "data"):  # a task may have batches of its own kind
         data = module.data()

@@ -22,6 +22,14 @@ class Kept(Protocol):
     def load_weights(self, weights: dict[str, Tensor]) -> None: ...
 
 
+def start_file(start: str) -> Path:
+    """The file that `model.start` means: a path, or the plain name of weights that ship."""
+    path = Path(start).expanduser()
+    if path.suffix or len(path.parts) > 1:
+        return path
+    return Path(__file__).parents[1] / "networks" / "weights" / f"{start}.safetensors"
+
+
 def begin_with(network: Kept, path: Path, recipe: str) -> None:
     """Loads the `weights.safetensors` of a run into a network of the same kind.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hand_mesh_ros.training.recipes import Recipe
@@ -33,9 +32,10 @@ TASKS: dict[str, str] = {
 def create_task(recipe: Recipe) -> LightningModule:
     """The module of `recipe.task`, also "module:function", begun as `model.start` says.
 
-    `start` is a file of weights that a run of the same kind of network left; without it networks
-    begin as their task makes them. Raises RecipeError for an unknown task and for such a file that
-    is missing, broken or of another network.
+    `start` is a file of weights that a run of the same kind of network left, or the plain name of
+    some that ship (`hamuco`); without it networks begin as their task makes them. Raises
+    RecipeError for an unknown task and for such a file that is missing, broken or of another
+    network.
     """
     where = TASKS.get(recipe.task, recipe.task)
     module, colon, function = where.partition(":")
@@ -48,8 +48,8 @@ def create_task(recipe: Recipe) -> LightningModule:
     start = model.pop("start", None)
     made = make(replace(recipe, model=model))
     if start is not None:
-        from hand_mesh_ros.training.start import begin_with
+        from hand_mesh_ros.training.start import begin_with, start_file
 
         network: Any = made.network
-        begin_with(network, Path(str(start)).expanduser(), recipe.file)
+        begin_with(network, start_file(str(start)), recipe.file)
     return made

@@ -109,6 +109,38 @@ def test_no_truth_enters_a_loss(batch: dict[str, torch.Tensor]) -> None:
     assert module.losses(without, even=False).keys() == with_truth.keys()
 
 
+def test_validation_measures_what_has_a_truth(batch: dict[str, torch.Tensor]) -> None:
+    found = []
+    for hidden in (range(0), range(1, B)):
+        module = _module()
+        module.eval()
+        module.log = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer
+        given = {**batch, "joints": batch["joints"].clone()}
+        given["joints"][list(hidden)] = torch.nan
+        module.validation_step(given, 0)
+        one = {name: value[:1] for name, value in batch.items()}
+        module.validation_step({**one, "joints": torch.full_like(one["joints"], torch.nan)}, 1)
+        found.append([float(m.compute()) for m in (module.val_pa, module.val_cross,
+                                                   module.val_single)])  # fmt: skip
+        assert int(module.val_single.weight) == V * (B - len(hidden))
+    assert np.isfinite(found).all() and found[0] != found[1]
+
+
+def test_film_goes_on_from_the_weights_that_ship() -> None:
+    from hand_mesh_ros.networks.weight_files import read_weights
+    from hand_mesh_ros.training.start import start_file
+    from hand_mesh_ros.training.tasks import create_task
+
+    recipe = read_recipe("hamuco-video")
+    network = create_task(recipe).network
+    kept = read_weights(start_file("hamuco"))
+    assert kept.keys() == network.state_dict().keys()
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, kept[name].to(value.dtype))
+    assert start_file("runs/hamuco") == Path("runs/hamuco")
+    assert start_file("hamer.ckpt") == Path("hamer.ckpt")
+
+
 def test_every_loss_moves_the_network(batch: dict[str, torch.Tensor]) -> None:
     module = _module("losses.bones=0.1")
     with torch.no_grad():

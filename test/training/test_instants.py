@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from hand_mesh_ros.training.recipes import (
     Supply,
     TrainerSettings,
 )
+from hand_mesh_ros.training.settings import RecipeError
 
 OPTIONS = {"split": "train", "size": 128}
 CAMERA = ("K", "D", "T_camera_world", "R_crop_camera", "crop_matrix", "left")
@@ -107,3 +109,55 @@ def test_batches_hold_what_the_store_does(folder: Path, views: str) -> None:
     whole = InstantStore(folder).whole("joints").reshape(-1, 21, 3)
     rows = batches[0]["joints"].reshape(-1, 21, 3).numpy()
     assert all((whole == row).all((1, 2)).any() for row in rows)
+
+
+@pytest.fixture(scope="module")
+def unlabelled(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same instants without truth, as those of a film are."""
+    out = Path(shutil.copytree(folder, tmp_path_factory.mktemp("film") / "store"))
+    for file in out.glob("part-*/joints.npy"):
+        np.save(file, np.full_like(np.load(file), np.nan))
+    return out
+
+
+@pytest.mark.parametrize("views", ["one", "all"])
+def test_several_stores_have_their_shares_of_every_epoch(
+    folder: Path, unlabelled: Path, views: str
+) -> None:
+    stores = Supply(12, stores={f"{folder}/": 3, f"{unlabelled}/": 1})
+    recipe = Recipe("r", "t", DataSettings(stores, stores), trainer=TrainerSettings(batch=4))
+    made = InstantData(recipe, _Reads(views))  # type: ignore[arg-type]  # a protocol of a literal
+    orders = []
+    for epoch in range(3):
+        batches = list(made.loader("train", epoch))
+        assert [len(b["left"]) for b in batches] == [4, 4, 4]
+        joints = np.concatenate([b["joints"].numpy().reshape(4, -1) for b in batches])
+        valid = np.concatenate([b["valid"].numpy().reshape(4, -1).any(1) for b in batches])
+        blind = np.isnan(joints).any(1)
+        assert blind.sum() == 3 and valid.all()
+        orders.append(tuple(blind))
+        coarse = np.concatenate([b["coarse"].numpy().reshape(4, -1) for b in batches])
+        # what is told of one instant comes from one store, whole
+        pairs = InstantStore(folder).read(range(8), ["joints", "coarse"])
+        shape = (8, -1) if views == "all" else (16, -1)
+        rows, truths = (pairs[name].reshape(shape) for name in ("coarse", "joints"))
+        known = {r.astype(np.float32).tobytes(): truths[i].tobytes() for i, r in enumerate(rows)}
+        for row, truth, hidden in zip(coarse, joints, blind, strict=True):
+            assert hidden or known[row.tobytes()] == truth.tobytes()
+    assert len(set(orders)) > 1  # mixed, and anew in every epoch
+
+
+def test_stores_that_do_not_fit_together_are_told(folder: Path, tmp_path: Path) -> None:
+    narrow = Path(shutil.copytree(folder, tmp_path / "narrow"))
+    for name in ("valid", "joints", "coarse"):
+        file = narrow / "part-00001" / f"{name}.npy"
+        np.save(file, np.load(file)[:, :1])
+    supply = Supply(8, stores={f"{folder}/": 1, f"{narrow}/": 1})
+    recipe = Recipe("r", "t", DataSettings(supply, supply), file="mine.yaml")
+    made = InstantData(recipe, _Reads("all"))  # type: ignore[arg-type]  # a protocol of a literal
+    with pytest.raises(RecipeError, match="mine.yaml: .*narrow.*equal --views"):
+        made.loader("train")
+    np.save(narrow / "part-00001" / "valid.npy", np.zeros((8, 1), bool))
+    alone = Recipe("r", "t", DataSettings(*2 * (Supply(8, store=f"{narrow}/"),)))
+    with pytest.raises(StoreError, match="no view of it can be used"):
+        InstantData(alone, _Reads("one")).loader("train")  # type: ignore[arg-type]  # as above

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hand_mesh_ros.training.recipes import read_recipe, recipe_names, smoke
+from hand_mesh_ros.training.recipes import Supply, read_recipe, recipe_names, smoke
 from hand_mesh_ros.training.resume import plain, write_recipe
 from hand_mesh_ros.training.settings import RecipeError
 
@@ -46,6 +46,9 @@ def test_whole_numbers_serve_as_floats(tmp_path: Path) -> None:
         ("source: cell, count: 10", "source: cell, count: 1.5", "data.train.count must be int"),
         ("source: cell, count: 10", "count: 10", "data.train.source, shards or store"),
         ("source: cell, count: 5", "source: cell, shards: x, count: 5", "data.validation.source"),
+        ("source: cell, count: 10", "stores: {a: 0}, count: 10", "data.train.stores.a must be a"),
+        ("source: cell, count: 10", "stores: {a: x}, count: 10", "data.train.stores.a must be a"),
+        ("source: cell, count: 5", "store: a, stores: {b: 1}, count: 5", "data.validation.source"),
         ("optimiser: {rate: 1}", "trainer: {precision: 8}", "trainer.precision is 8; choose 32-"),
         ("optimiser: {rate: 1}", "trainer: {ema: 1.0}", "trainer.ema must be at least 0"),
         ("optimiser: {rate: 1}", "optimiser: fast", "optimiser must be a mapping"),
@@ -89,6 +92,18 @@ def test_what_is_written_reads_as_the_same_recipe(tmp_path: Path) -> None:
     write_recipe(recipe, tmp_path)
     again = read_recipe(str(tmp_path / "recipe.yaml"))
     assert {**plain(again), "file": ""} == {**plain(recipe), "file": ""}
+
+
+def test_stores_have_their_parts_of_an_epoch() -> None:
+    assert Supply(10, store="a").counts == {"a": 10}
+    assert Supply(10, source="cell").counts == {}
+    assert Supply(10, stores={"a": 0.8, "b": 0.2}).counts == {"a": 8, "b": 2}
+    for count in range(1, 40):
+        parts = Supply(count, stores={"a": 3, "b": 1, "c": 3}).counts
+        assert sum(parts.values()) == count
+        assert all(abs(parts[k] - count * w / 7) < 1 for k, w in {"a": 3, "b": 1, "c": 3}.items())
+    short = smoke(read_recipe("hamuco-video"))
+    assert short.data.train.counts == {"smoke": 8} and short.data.train.stores == {}
 
 
 def test_smoke_is_short_and_on_the_cpu() -> None:
