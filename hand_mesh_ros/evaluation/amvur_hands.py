@@ -17,7 +17,7 @@ from scipy.stats import chi2
 from hand_mesh_ros.evaluation.network_sigma import squared_errors, together
 from hand_mesh_ros.evaluation.predict import PredictSettings, views_of
 from hand_mesh_ros.evaluation.records import Sample
-from hand_mesh_ros.evaluation.renders_v1 import RenderedSamples, entries
+from hand_mesh_ros.evaluation.renders_v1 import RenderedSamples, Split, entries
 from hand_mesh_ros.perception.build import build_backend, build_observer
 from hand_mesh_ros.perception.estimate import NetworkOptions
 from hand_mesh_ros.types import View
@@ -48,7 +48,7 @@ def hands(
     return figures
 
 
-def looked_at(split: str, singles: int, progress: Progress) -> Found:
+def looked_at(split: Split, singles: int, progress: Progress) -> Found:
     """Views of hands that are found in `singles` single pictures and in all of several views."""
     single, several = (entries(split, (part,)) for part in ("single", "multi"))
     samples = RenderedSamples(single[:singles] + several)

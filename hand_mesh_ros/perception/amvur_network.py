@@ -57,9 +57,9 @@ class AmvurHandNetwork:
         focal = torch.from_numpy(1 / np.asarray(batch.field, dtype=np.float32)).to(self.device)
         with torch.inference_mode():
             hands = self._network(evidence_cues(seen, focal, self._network.settings.maps))
-            _, uv_sigma, visible = self._network.calibrated(hands)
+            known = self._network.calibrated(hands)
             told = (hands.joints, hands.uv, hands.prior.rotations, hands.prior.betas,
-                    self._network.together(hands), uv_sigma, visible)  # fmt: skip
+                    self._network.together(hands), known.uv_sigma, known.visible)  # fmt: skip
         joints, uv, rotations, betas, covariance, uv_sigma, visible = (
             value.float().cpu().numpy().astype(np.float64) for value in told
         )

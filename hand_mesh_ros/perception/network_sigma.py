@@ -152,7 +152,7 @@ def _along_axes(error: Array, spread: Array) -> tuple[Array, Array]:
     """Errors (N, 21, D) along the axes of their spreads, and variances (N, 21, D) along these."""
     if spread.ndim == 2:
         return error, np.broadcast_to(np.square(spread)[..., None], error.shape)
-    known = np.isfinite(spread).all((-1, -2))
+    known = np.asarray(np.isfinite(spread).all((-1, -2)))
     variance, axes = np.linalg.eigh(np.where(known[..., None, None], spread, 0.0))
     along = (error[..., None, :] @ axes)[..., 0, :]
     return along, np.where(known[..., None], np.maximum(variance, 0.0), np.nan)
