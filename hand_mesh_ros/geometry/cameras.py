@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +12,7 @@ from numpy.typing import NDArray
 from hand_mesh_ros.geometry.projection import (
     CameraArrays,
     Projection,
-    coefficients,
     fisheye_angle,
-    fold_radius,
     polynomial,
     project_arrays,
     stack_cameras,
@@ -20,6 +20,10 @@ from hand_mesh_ros.geometry.projection import (
 from hand_mesh_ros.types import Camera
 
 Array = NDArray[np.float64]
+
+# Newton's, at most, and the error in normalised coordinates of a ray that is found.
+_STEPS: Final = 12
+_REACHED: Final = 1e-7
 
 
 @lru_cache(maxsize=256)
@@ -53,50 +57,66 @@ def project(camera: Camera, points: Array) -> Array:
     return np.where(valid[..., None], uv, np.nan)
 
 
-def undistort(camera: Camera, uv: Array, iterations: int = 12) -> Array:
+def undistort(camera: Camera, uv: Array) -> Array:
     """Normalised image coordinates (..., 2) (x/z, y/z) of distorted pixels (..., 2), by Newton.
 
     Pixels that no ray inside the fold radius reaches, and fisheye rays at 90 degrees or more (which
     have no normalised coordinate), come out as NaN.
     """
-    K = camera.K
-    centred = (np.asarray(uv, dtype=np.float64) - K[:2, 2])[..., None]
-    target: Array = np.linalg.solve(K[:2, :2], centred)[..., 0].astype(np.float64)
-    k, limit = coefficients(camera), fold_radius(camera)
-    if camera.distortion == "equidistant":
-        return _undistort_fisheye(k, limit, target, iterations)
+    uv = np.asarray(uv, dtype=np.float64)
+    return undistort_views((camera,), uv.reshape(1, -1, 2)).reshape(uv.shape)
+
+
+def undistort_views(cameras: Sequence[Camera], uv: Array, exact: float = 1e-14) -> Array:
+    """`undistort` of pixels (V, N, 2) of as many cameras, at hardly more than the cost of one.
+
+    ``exact``: the error in normalised coordinates that will do.
+    """
+    stacked = stack_cameras(tuple(cameras))
+    centred = (np.asarray(uv, dtype=np.float64) - stacked.c[:, None])[..., None]
+    target: Array = np.linalg.solve(stacked.A[:, None], centred)[..., 0]
+    if stacked.fisheye is None:
+        return _undistort_polynomial(stacked.k[..., None], stacked.limit[:, None], target, exact)
+    xy = np.empty_like(target)
+    for undistorted, which in (
+        (_undistort_fisheye, stacked.fisheye),
+        (_undistort_polynomial, ~stacked.fisheye),
+    ):
+        k, limit = stacked.k[:, which, None], stacked.limit[which, None]
+        xy[which] = undistorted(k, limit, target[which], exact)
+    return xy
+
+
+def _undistort_polynomial(k: Array, limit: Array, target: Array, exact: float) -> Array:
     if not k.any():
         return target
     xy = target.copy()
-    for _ in range(iterations):
+    for step in range(_STEPS + 1):
         value, J = polynomial(k, xy)
+        error = value - target
+        if step == _STEPS or not (np.abs(error) > exact).any():
+            break
         det = J[..., 0, 0] * J[..., 1, 1] - J[..., 0, 1] * J[..., 1, 0]
         det = np.where(np.abs(det) < 1e-6, 1e-6, det)
-        error = value - target
-        step = np.stack(
-            [
-                J[..., 1, 1] * error[..., 0] - J[..., 0, 1] * error[..., 1],
-                J[..., 0, 0] * error[..., 1] - J[..., 1, 0] * error[..., 0],
-            ],
-            -1,
-        )
-        xy = xy - step / det[..., None]
-        radius = np.linalg.norm(xy, axis=-1, keepdims=True)
-        xy = np.where(radius > limit, xy * (limit / np.maximum(radius, 1e-12)), xy)
-        if np.nanmax(np.abs(step), initial=0.0) < 1e-14:
-            break
-    reached = np.linalg.norm(polynomial(k, xy)[0] - target, axis=-1) < 1e-7
+        xy[..., 0] -= (J[..., 1, 1] * error[..., 0] - J[..., 0, 1] * error[..., 1]) / det
+        xy[..., 1] -= (J[..., 0, 0] * error[..., 1] - J[..., 1, 0] * error[..., 0]) / det
+        radius = np.sqrt((xy * xy).sum(-1))
+        if (radius > limit).any():
+            xy *= np.minimum(1.0, limit / np.maximum(radius, 1e-12))[..., None]
+    reached = (np.abs(error) <= _REACHED).all(-1)
     return np.where(reached[..., None], xy, np.nan)
 
 
-def _undistort_fisheye(k: Array, limit: float, target: Array, iterations: int) -> Array:
+def _undistort_fisheye(k: Array, limit: Array, target: Array, exact: float) -> Array:
     radius = np.linalg.norm(target, axis=-1)
     theta = np.minimum(radius, limit)
-    for _ in range(iterations):
+    for step in range(_STEPS + 1):
         value, slope = fisheye_angle(k, theta)
-        theta = np.clip(theta - (value - radius) / np.maximum(slope, 1e-3), 0, limit)
-    reached = np.abs(fisheye_angle(k, theta)[0] - radius) < 1e-8
-    reached &= theta < np.pi / 2 - 1e-6
+        error = value - radius
+        if step == _STEPS or not (np.abs(error) > exact).any():
+            break
+        theta = np.clip(theta - error / np.maximum(slope, 1e-3), 0, limit)
+    reached = (np.abs(error) <= _REACHED) & (theta < np.pi / 2 - 1e-6)
     scale = np.where(radius < 1e-12, 1.0, np.tan(theta) / np.maximum(radius, 1e-12))
     return np.where(reached[..., None], target * scale[..., None], np.nan)
 

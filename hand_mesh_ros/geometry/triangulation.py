@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.geometry.cameras import project_with_jacobian, undistort
+from hand_mesh_ros.geometry.cameras import project_with_jacobian, undistort, undistort_views
 from hand_mesh_ros.geometry.rotations import invert_rigid, skew
 from hand_mesh_ros.types import Camera
 
@@ -25,7 +25,7 @@ def triangulate(cameras: Sequence[Camera], uv: Array, sigma: Array) -> Array:
     normalised coordinates and divided by the angular sigma; a second pass divides by the depth as
     well, so that the residual is the angle and near cameras do not dominate.
     """
-    normal = np.stack([undistort(c, p) for c, p in zip(cameras, uv, strict=True)])
+    normal = undistort_views(cameras, uv)
     P = np.stack([c.T_camera_world[:3] for c in cameras])
     focal = np.array([c.focal for c in cameras])
     seen = np.isfinite(normal).all(-1) & np.isfinite(sigma)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.geometry.crop_axes import crop_axes
+from hand_mesh_ros.geometry.crop_axes import crop_axes_of_views
 from hand_mesh_ros.geometry.crops import crop_matrix
 from hand_mesh_ros.geometry.published_crops import blur_sigma
 from hand_mesh_ros.hand.mirror import mirror_matrices, mirror_points
@@ -86,12 +86,7 @@ def matrices_of(rois: Array, mirrored: NDArray[np.bool_], rule: CropRule) -> Arr
 
 def axes_of(regions: Regions) -> Array:
     """Rotations (N, 3, 3) of points in each camera's axes into its crop's, before mirroring."""
-    return np.stack(
-        [
-            crop_axes(view.camera, roi)[0]
-            for view, roi in zip(regions.views, regions.rois, strict=True)
-        ]
-    )
+    return crop_axes_of_views([view.camera for view in regions.views], regions.rois)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.geometry.cameras import undistort
+from hand_mesh_ros.geometry.cameras import undistort_views
 from hand_mesh_ros.geometry.frames import least_rotation
 from hand_mesh_ros.hand.landmarks import load_landmark_model
 from hand_mesh_ros.networks.landmarks import (
@@ -118,19 +118,22 @@ class LandmarkObserver:
         batch = self._landmarks([f.image for f in frames], rois, index.tolist())
         self.timings["landmarks"] += time.perf_counter() - begin
         next_rois = rois_from_landmarks(batch.uv)
+        kept = np.flatnonzero(batch.presence >= self.settings.presence)
+        cameras = [frames[index[i]].camera for i in kept]
+        worlds = _in_cameras(cameras, batch.uv[kept], batch.world[kept])
         return [
             View(
                 index=int(index[i]),
-                camera=frames[index[i]].camera,
+                camera=camera,
                 uv=batch.uv[i],
                 sigma=np.maximum(self.settings.noise * next_rois[i, 2] * self._relative_noise, 0.5),
-                world=_in_camera(frames[index[i]].camera, batch.uv[i], batch.world[i]),
+                world=world,
                 presence=float(batch.presence[i]),
                 right=float(batch.right[i]),
                 roi=next_rois[i],
                 frame=frames[index[i]],
             )
-            for i in np.flatnonzero(batch.presence >= self.settings.presence)
+            for i, camera, world in zip(kept, cameras, worlds, strict=True)
         ]
 
     def _distinct(self, views: Sequence[View]) -> list[View]:
@@ -142,19 +145,21 @@ class LandmarkObserver:
         return kept
 
 
-def _in_camera(camera: Camera, uv: Array, world: Array) -> Array:
-    """A crop's metric landmarks (21, 3) in the camera's axes.
+def _in_cameras(cameras: Sequence[Camera], uv: Array, world: Array) -> list[Array]:
+    """Crops' metric landmarks (N, 21, 3) in the axes of their N cameras.
 
     A network that sees a crop knows nothing of where it was cut out: its axes are those of a camera
     that looks straight at the hand. The least rotation that takes the optical axis to the hand's
-    ray makes them the camera's own.
+    ray makes them the camera's own. Where there is no such ray they stay as they are.
     """
-    xy = undistort(camera, uv.mean(axis=0))
-    if not np.isfinite(xy).all():
-        return world
-    ray = np.array([xy[0], xy[1], 1.0])
-    turn = least_rotation(np.array([[0.0, 0.0, 1.0]]), ray[None] / np.linalg.norm(ray))[0]
-    return np.asarray(world @ turn.T)
+    if not cameras:
+        return []
+    xy = undistort_views(cameras, uv.mean(axis=1, keepdims=True))[:, 0]
+    ray = np.column_stack([xy, np.ones(len(xy))])
+    ray[~np.isfinite(xy).all(-1)] = [0.0, 0.0, 1.0]
+    axis = np.broadcast_to([0.0, 0.0, 1.0], ray.shape)
+    turn = least_rotation(axis, ray / np.linalg.norm(ray, axis=-1, keepdims=True))
+    return list(world @ turn.swapaxes(-1, -2))
 
 
 def _with_depth(view: View) -> View:

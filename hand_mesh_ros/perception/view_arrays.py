@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.geometry.cameras import undistort
-from hand_mesh_ros.geometry.projection import polynomial, stack_cameras
+from hand_mesh_ros.geometry.cameras import undistort_views
 from hand_mesh_ros.types import View
 
 Array = NDArray[np.float64]
-# Newton's, at most, and the error in normalised coordinates that will do: 1e-4 of a pixel.
-_STEPS, _EXACT = 12, 1e-7
+# The error in normalised coordinates that will do: 1e-4 of a pixel.
+_EXACT: Final = 1e-7
 
 
 class ViewArrays(NamedTuple):
@@ -40,7 +39,7 @@ def view_arrays(views: Sequence[View]) -> ViewArrays:
     """Views, at least one, as arrays."""
     focal = np.array([v.camera.focal for v in views])
     return ViewArrays(
-        xy=_normalised(views),
+        xy=undistort_views([v.camera for v in views], np.stack([v.uv for v in views]), _EXACT),
         sigma=np.stack([v.sigma for v in views]) / focal[:, None],
         P=np.stack([v.camera.T_camera_world[:3] for v in views]),
         frame=np.array([v.index for v in views]),
@@ -84,32 +83,3 @@ def _least_squares(rows: Array) -> Array:
     normal, right = square[:, :3, :3], -square[:, :3, 3:]
     damping = 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-30
     return np.asarray(np.linalg.solve(normal + damping * np.eye(3), right)[..., 0])
-
-
-def _normalised(views: Sequence[View]) -> Array:
-    """`geometry.cameras.undistort` of every view, those with polynomial distortion together."""
-    stacked = stack_cameras(tuple(v.camera for v in views))
-    uv = np.stack([v.uv for v in views])
-    if stacked.fisheye is not None:
-        return np.stack([undistort(v.camera, v.uv) for v in views])
-    target = np.linalg.solve(stacked.A[:, None], (uv - stacked.c[:, None])[..., None])[..., 0]
-    k, limit = stacked.k[..., None], stacked.limit[:, None, None]
-    if not k.any():
-        return np.asarray(target)
-    xy, error = np.array(target), np.zeros_like(target)
-    for _ in range(_STEPS):
-        value, J = polynomial(k, xy)
-        error = value - target
-        if not np.nanmax(np.abs(error), initial=0.0) > _EXACT:
-            break
-        det = J[..., 0, 0] * J[..., 1, 1] - J[..., 0, 1] * J[..., 1, 0]
-        det = np.where(np.abs(det) < 1e-6, 1e-6, det)
-        step = np.empty_like(xy)
-        step[..., 0] = J[..., 1, 1] * error[..., 0] - J[..., 0, 1] * error[..., 1]
-        step[..., 1] = J[..., 0, 0] * error[..., 1] - J[..., 1, 0] * error[..., 0]
-        xy -= step / det[..., None]
-        radius = np.sqrt((xy * xy).sum(-1, keepdims=True))
-        if (radius > limit).any():
-            xy = np.where(radius > limit, xy * (limit / np.maximum(radius, 1e-12)), xy)
-    reached = np.abs(error).max(-1) <= _EXACT
-    return np.where(reached[..., None], xy, np.nan)

@@ -16,6 +16,7 @@ from hand_mesh_ros.geometry.cameras import (
     project_with_jacobian,
     rays,
     undistort,
+    undistort_views,
 )
 from hand_mesh_ros.types import Camera
 
@@ -55,6 +56,18 @@ def test_pixels_survive_the_way_out_and_back(model: str, u: float, v: float, dep
     uv = np.array([u, v])
     point = camera.centre + depth * rays(camera, uv)
     np.testing.assert_allclose(project(camera, point), uv, atol=1e-5)
+
+
+def test_pixels_of_several_cameras_as_those_of_each(rng: np.random.Generator) -> None:
+    """Of all lenses at once; what one of them does not reach, and what is not seen, is NaN."""
+    cameras = [make(model) for model in (*MODELS, "plumb_bob", "equidistant")]
+    uv = rng.uniform(0, 640, (len(cameras), 9, 2))
+    uv[1, 3], uv[5, 0] = 1e5, np.nan
+    together = undistort_views(cameras, uv)
+    for camera, pixels, found in zip(cameras, uv, together, strict=True):
+        np.testing.assert_allclose(found, undistort(camera, pixels), atol=1e-13)
+    assert np.isnan(together[1, 3]).all() and np.isnan(together[5, 0]).all()
+    assert np.isfinite(together).mean() > 0.95
 
 
 @pytest.mark.parametrize("model", MODELS)

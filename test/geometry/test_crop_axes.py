@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hand_mesh_ros.geometry.cameras import project, undistort
-from hand_mesh_ros.geometry.crop_axes import crop_axes
+from hand_mesh_ros.geometry.crop_axes import crop_axes, crop_axes_of_views
 from hand_mesh_ros.types import Camera
 
 K = np.array([[500.0, 0, 320], [0, 510.0, 240], [0, 0, 1]])
@@ -39,3 +39,12 @@ def test_crop_axes_are_unknown_outside_of_the_lens() -> None:
     D = np.array([-0.6, 0.0, 0, 0, 0])
     camera = Camera("c", 640, 480, K, "plumb_bob", D)
     assert np.isnan(crop_axes(camera, [[5000.0, 240.0, 50.0, 0.0]])).all()
+
+
+def test_crop_axes_of_views_are_those_of_each() -> None:
+    bent = Camera("a", 640, 480, K, "plumb_bob", np.array([-0.1, 0.02, 1e-3, -1e-3, 0.0]))
+    wide = Camera("b", 640, 480, K, "equidistant", np.array([0.05, -0.01, 0.003, -0.0005]))
+    rois = np.array([[150.0, 330, 120, 0.3], [500.0, 90, 60, -2.0], [310.0, 200, 90, 1.0]])
+    cameras = [bent, wide, bent]
+    each = [crop_axes(camera, roi)[0] for camera, roi in zip(cameras, rois, strict=True)]
+    np.testing.assert_allclose(crop_axes_of_views(cameras, rois), each, atol=1e-12)
