@@ -22,6 +22,7 @@ from hand_mesh_ros.training.instant_sources import STORES, folder_of
 from hand_mesh_ros.training.instants import (
     INSTANT_FIELDS,
     LABEL_FIELDS,
+    TRUTH_FIELDS,
     Array,
     InstantStore,
     StoreError,
@@ -83,7 +84,9 @@ class InstantData(lightning.LightningDataModule):
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         if split == "train" and len(batches) > 1 and len(batches[-1]) < size:
             batches = batches[:-1]  # a torn batch's samples would weigh more than others
-        return DataLoader(_Batches(stores, batches, self._fields, self._views), batch_size=None)
+        blind = frozenset(n for n, name in enumerate(supply.counts) if name in supply.unlabelled)
+        made = _Batches(stores, batches, self._fields, self._views, blind)
+        return DataLoader(made, batch_size=None)
 
     def _check_alike(self, stores: Sequence[InstantStore]) -> None:
         """RecipeError unless the stores' instants fit into one batch."""
@@ -115,9 +118,10 @@ class InstantData(lightning.LightningDataModule):
 class _Batches(IterableDataset[Batch]):
     def __init__(
         self, stores: Sequence[InstantStore], batches: list[NDArray[np.int64]],
-        fields: Sequence[str], views: Views,
+        fields: Sequence[str], views: Views, unlabelled: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
         self._stores, self._batches, self._fields, self._views = stores, batches, fields, views
+        self._unlabelled = unlabelled
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -130,7 +134,8 @@ class _Batches(IterableDataset[Batch]):
                 for name, array in self._read(self._stores[number], *rows[here, 1:].T).items():
                     if name not in arrays:
                         arrays[name] = np.empty((len(rows), *array.shape[1:]), array.dtype)
-                    arrays[name][here] = array
+                    hidden = number in self._unlabelled and name in TRUTH_FIELDS
+                    arrays[name][here] = np.nan if hidden else array
             batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
             yield {k: made.float() if made.is_floating_point() else made
                    for k, made in batch.items()}  # fmt: skip

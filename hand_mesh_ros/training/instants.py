@@ -65,6 +65,10 @@ LABEL_FIELDS: dict[str, tuple[tuple[int, ...], str]] = {
     "label_points": ((21, 3), "float32"),
     "label_sigma": ((21,), "float32"),
 }
+# what only a labelled store knows; NaN where it does not
+TRUTH_FIELDS = (
+    "joints", "uv", "rotations", "betas", "wrist", "visibility", "visible_share"
+)  # fmt: skip
 OCCLUDERS = ("none", "held", "free", "hand")
 PART = 32
 

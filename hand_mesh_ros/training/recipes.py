@@ -35,6 +35,7 @@ class Supply:
 
     disk; one of them. store: of instants (`training.instants`), by its name or folder (with a "/").
     stores: several of them, each with its part of an epoch, in any unit.
+    unlabelled: those stores whose truths training is not shown, as if they had none.
     source: a name of `sources.SOURCES`, or "module:function"; it is given `options`.
     shards: a pattern of tar files as webdataset expands it ("train-{000..099}.tar"), or a folder;
         relative paths are seen from where the command runs.
@@ -48,9 +49,13 @@ class Supply:
     first: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     stores: Mapping[str, float] = field(default_factory=dict)
+    unlabelled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _positive(self.count, "count")
+        for name in self.unlabelled:
+            if name != self.store and name not in self.stores:
+                raise ValueError(f"unlabelled: {name} is not one of the stores")
         _not_negative(self.first, "first")
         places = (self.source, self.shards, self.store, self.stores or None)
         if sum(place is not None for place in places) != 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.crops import transform_points
@@ -145,6 +146,22 @@ def test_several_stores_have_their_shares_of_every_epoch(
         for row, truth, hidden in zip(coarse, joints, blind, strict=True):
             assert hidden or known[row.tobytes()] == truth.tobytes()
     assert len(set(orders)) > 1  # mixed, and anew in every epoch
+
+
+def test_truths_of_a_store_can_be_kept_from_training(folder: Path) -> None:
+    """Of the same instants, with truths and without: what is seen stays."""
+    name = f"{folder}/"
+    told = {}
+    for unlabelled in ((), (name,)):
+        supply = Supply(4, store=name, unlabelled=unlabelled)
+        recipe = Recipe("r", "t", DataSettings(supply, supply), trainer=TrainerSettings(batch=4))
+        (told[bool(unlabelled)],) = InstantData(recipe, _Reads("all")).loader("train")  # type: ignore[arg-type]
+    assert torch.equal(told[True]["coarse"], told[False]["coarse"])
+    assert torch.equal(told[True]["valid"], told[False]["valid"])
+    assert told[True]["joints"].isnan().all()
+    assert told[False]["joints"][told[False]["valid"]].isfinite().all()
+    with pytest.raises(ValueError, match="other is not one"):
+        Supply(4, store=name, unlabelled=("other",))
 
 
 def test_stores_that_do_not_fit_together_are_told(folder: Path, tmp_path: Path) -> None:

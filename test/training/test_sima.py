@@ -182,6 +182,26 @@ def test_a_student_is_drawn_to_its_teacher_and_the_teacher_stays(teacher: Path) 
     assert set(made.network.weights()) == set(untaught.network.weights())
 
 
+def test_a_teacher_teaches_hands_whose_truth_nobody_knows(teacher: Path) -> None:
+    """A batch's second hand has no truth: its loss is the teacher's alone, and has a gradient."""
+    made = module("sima-svr-renders", f"model.teacher={teacher}", "losses.hidden=0")
+    batch = drawn()
+    for name in ("joints", "uv", "rotations", "betas", "visible_share"):
+        batch[name][1] = torch.nan
+    parts: dict[str, float] = {}
+    made.log_dict = lambda told, **_: parts.update(told)
+    made.training_step(batch, 0).backward()
+    assert all(np.isfinite(float(value)) for value in parts.values()) and len(parts) > 8
+    gradients = [p.grad for p in made.network.parameters() if p.grad is not None]
+    assert gradients and all(g.isfinite().all() for g in gradients)
+    for name in batch:  # nothing is known of either: no truth's loss is left
+        if name in ("joints", "uv", "rotations", "betas"):
+            batch[name][0] = torch.nan
+    made.training_step(batch, 0).backward()
+    taught = {"train_hsfe", "train_hofe", "train_told_vertices", "train_told_rotation"}
+    assert {name for name, value in parts.items() if float(value) > 0} == taught
+
+
 def test_a_student_may_begin_with_what_its_teacher_has(teacher: Path) -> None:
     begun = module("sima-svr-renders", f"model.teacher={teacher}", "model.begin=true")
     apart = module("sima-svr-renders", f"model.teacher={teacher}", "model.begin=false", "seed=1")
