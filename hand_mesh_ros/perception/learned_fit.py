@@ -40,6 +40,7 @@ _LOG = logging.getLogger(__name__)
 _TOO_MANY: Final = 30
 # Relative 3D and finger angles of one answer say the same thing twice.
 _TWICE: Final = np.sqrt(2.0)
+_LEAST_MISFIT: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class LearnedFit(HandFitter):
         if made is not None:
             self._contradicted = 0
             wider = self.network.card.sigma.inflation[len(made.view_indices) > 1]
+            wider *= misfit(made, told[made.side])
             return replace(
                 made,
                 covariance=wider * made.covariance,
@@ -186,6 +188,21 @@ class LearnedFit(HandFitter):
             visible=np.stack(visible) if visible else None,
             calibration=card.sigma.measured_on,
         )
+
+
+def misfit(made: HandEstimate, told: Told) -> float:
+    """Mean square of how far the hand made is from the form that each view told, in its sigmas.
+
+    What is right of several views, of landmarks and of a form in space agrees; where it does not,
+    the hand is as much less sure. Never below a tenth, which chance may reach.
+    """
+    joints = made.joints - made.joints.mean(0)
+    squared = []
+    for view, noise in zip(told.views, told.relative_noise, strict=True):
+        R = view.camera.T_camera_world[:3, :3]
+        apart = joints @ R.T - (view.world - view.world.mean(0))
+        squared.append((apart * np.linalg.solve(noise, apart[..., None])[..., 0]).sum(-1))
+    return max(_LEAST_MISFIT, float(np.mean(squared)) / 3)
 
 
 def _as_said(view: View, opinion: Opinion) -> View:

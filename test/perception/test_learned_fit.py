@@ -163,6 +163,33 @@ def test_hands_come_out_where_they_are(
     assert (np.linalg.norm(error, axis=-1) < 4 * spread).all()
 
 
+class Bent(DotReader):
+    """Sees the dots, but tells another form of the hand than they show."""
+
+    bend = 0.0
+
+    def __call__(self, batch: CropBatch) -> NetworkHands:
+        said = super().__call__(batch)
+        joints = said.joints.copy()
+        joints[:, [4, 8, 12, 16, 20]] += np.array([0.0, 0.0, self.bend])
+        return replace(said, joints=joints)
+
+
+def test_a_hand_that_its_views_tell_otherwise_is_less_sure(
+    scene: Any, rng: np.random.Generator
+) -> None:
+    hand = spread_hand(scene, rng, "right")
+    views = HandViews(tuple(painted(hand, cameras_of(scene, 3))), None, 9.0)
+    sigmas = []
+    for bend in (0.0, 0.01, 0.03):
+        network = Bent(hand, CropRule())
+        network.bend = bend
+        (estimate,) = LearnedFit(network, MODELS).estimate([views])
+        assert estimate is not None
+        sigmas.append(np.sqrt(np.trace(estimate.covariance[0])))
+    assert sigmas[1] > 1.5 * sigmas[0] and sigmas[2] > 1.5 * sigmas[1]
+
+
 def test_two_hands_of_all_cameras_are_one_batch_and_an_unsure_side_is_asked_twice(
     scene: Any, rng: np.random.Generator
 ) -> None:
