@@ -51,6 +51,21 @@ def upload(images: Sequence[NDArray[np.uint8]], device: torch.device | str) -> P
     )
 
 
+def crops_of(
+    images: Sequence[NDArray[np.uint8]],
+    index: NDArray[np.int_],
+    matrices: NDArray[np.float64],
+    out: int,
+    device: torch.device | str,
+    border: Border = "replicate",
+    blur: NDArray[np.float64] | None = None,
+) -> Tensor:
+    """`sample` of images, which are uploaded first; on a CPU they stay where they are."""
+    if torch.device(device).type == "cpu":
+        return _by_opencv(images, index, matrices, out, border, blur)
+    return sample(upload(images, device), index, matrices, out, border, blur)
+
+
 def sample(
     pictures: Pictures,
     index: Tensor | NDArray[np.int_],
@@ -67,7 +82,7 @@ def sample(
     `geometry.published_crops.square_crops` but for float rounding.
     """
     if pictures.pixels.device.type == "cpu":
-        return _by_opencv(pictures, np.asarray(index), matrices, out, border, blur)
+        return _by_opencv(_images(pictures), np.asarray(index), matrices, out, border, blur)
     return sample_in_batch(pictures, index, matrices, out, border, blur)
 
 
@@ -106,26 +121,36 @@ def standardised(crops: Tensor) -> Tensor:
     return (crops / 255 - mean) / deviation
 
 
+def _images(pictures: Pictures) -> list[NDArray[np.uint8]]:
+    """Views of pictures on a CPU as arrays (H, W, 3)."""
+    pixels = pictures.pixels.numpy()
+    begin, width, height = (v.tolist() for v in pictures[1:])
+    return [
+        pixels[b : b + w * h].reshape(h, w, 3)
+        for b, w, h in zip(begin, width, height, strict=True)
+    ]
+
+
 def _by_opencv(
-    pictures: Pictures, index: NDArray[np.int_], matrices: NDArray[np.float64], out: int,
-    border: Border, blur: NDArray[np.float64] | None,
+    images: Sequence[NDArray[np.uint8]], index: NDArray[np.int_], matrices: NDArray[np.float64],
+    out: int, border: Border, blur: NDArray[np.float64] | None,
 ) -> Tensor:  # fmt: skip
-    """`sample` on a CPU, which gains nothing from a batch, and for which OpenCV is faster."""
+    """`sample` on a CPU, which gains nothing from a batch, and for which OpenCV is faster.
+
+    Channels are last in memory, as OpenCV has them and the landmark network wants them.
+    """
     import cv2
 
     crops = np.empty((len(matrices), out, out, 3), np.float32)
-    pixels = pictures.pixels.numpy()
-    begin, width, height = (v.tolist() for v in pictures[1:])
     mode = cv2.BORDER_REPLICATE if border == "replicate" else cv2.BORDER_CONSTANT
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     sigmas = np.zeros(len(matrices)) if blur is None else np.asarray(blur)
     for crop, i, matrix, sigma in zip(crops, index, matrices, sigmas, strict=True):
-        source = pixels[begin[i] : begin[i] + width[i] * height[i]]
-        source = source.reshape(height[i], width[i], 3)
+        source: NDArray[Any] = images[i]
         if sigma > 0:
-            source, matrix = _blurred_part(source, matrix, out, float(sigma))
+            source, matrix = _blurred_part(images[i], matrix, out, float(sigma))
         crop[:] = cv2.warpAffine(source, matrix, (out, out), flags=flags, borderMode=mode)
-    return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
 def _blurred_part(

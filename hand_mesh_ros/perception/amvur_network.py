@@ -33,14 +33,19 @@ class AmvurHandNetwork:
     """
 
     def __init__(
-        self, network: AmvurNetwork, model_id: str, device: str, sigma: SigmaRule
+        self,
+        network: AmvurNetwork,
+        model_id: str,
+        device: str,
+        sigma: SigmaRule,
+        num_threads: int = 1,
     ) -> None:
         from hand_mesh_ros.networks.evidence import EvidenceNetwork
 
         self.device = device
         self.card = NetworkCard("amvur", model_id=model_id, sigma=sigma)
         self._network = network.to(device).eval()
-        self._evidence = EvidenceNetwork()
+        self._evidence = EvidenceNetwork(num_threads=num_threads)
 
     def region(self, view: View) -> Array:
         """The region that the landmarks give, as in training."""
@@ -51,11 +56,12 @@ class AmvurHandNetwork:
         import torch
 
         from hand_mesh_ros.networks.amvur_prior import evidence_cues
+        from hand_mesh_ros.networks.torch_threads import one_torch_thread
 
-        found = self._evidence(batch.pictures())._asdict()
-        seen = {name: torch.from_numpy(array).to(self.device) for name, array in found.items()}
         focal = torch.from_numpy(1 / np.asarray(batch.field, dtype=np.float32)).to(self.device)
-        with torch.inference_mode():
+        with one_torch_thread(), torch.inference_mode():
+            found = self._evidence(batch.pictures())._asdict()
+            seen = {name: torch.from_numpy(array).to(self.device) for name, array in found.items()}
             hands = self._network(evidence_cues(seen, focal, self._network.settings.maps))
             known = self._network.calibrated(hands)
             told = (hands.joints, hands.uv, hands.prior.rotations, hands.prior.betas,
@@ -80,9 +86,8 @@ def amvur(models: Mapping[Side, HandModel] | None, network: NetworkOptions) -> L
     sigma = load_sigma_rule(beside) if beside.is_file() else own_rule(made.calibration.id)
     if models is None:
         models = {"right": right, "left": mirror_model(right)}
-    return LearnedFit(
-        AmvurHandNetwork(made, right.model_id, device, sigma), models, settings_of(network)
-    )
+    said_by = AmvurHandNetwork(made, right.model_id, device, sigma, network.num_threads)
+    return LearnedFit(said_by, models, settings_of(network))
 
 
 def own_rule(calibration: str) -> SigmaRule:

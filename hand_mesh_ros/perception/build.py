@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def build_pipeline(
     backend; each names itself. ValueError for a backend that needs images where there are none.
     """
     pipeline = pipeline or PipelineSettings()
+    network = replace(network or NetworkOptions(), num_threads=num_threads)
     made_backend, models = build_backend(backend, hand_model, network)
     if not images and isinstance(made_backend, NeedsImages) and made_backend.needs_images:
         raise ValueError(

@@ -47,7 +47,7 @@ class Regions:
 
 def cut(regions: Regions, rule: CropRule, device: str) -> CropBatch:
     """All crops at once; every image goes to the device once. The views have images."""
-    from hand_mesh_ros.networks.crop_sampler import sample, upload
+    from hand_mesh_ros.networks.crop_sampler import crops_of
 
     images: list[ImageArray] = []
     places: dict[int, int] = {}
@@ -61,7 +61,7 @@ def cut(regions: Regions, rule: CropRule, device: str) -> CropBatch:
         index[i] = places[id(image)]
     matrices = matrices_of(regions.rois, regions.mirrored, rule)
     blur = blur_sigma(regions.rois[:, 2], rule.size) if rule.antialias else None
-    crops = sample(upload(images, device), index, matrices, rule.size, rule.border, blur)
+    crops = crops_of(images, index, matrices, rule.size, device, rule.border, blur)
     axes = axes_of(regions)
     turned = np.stack([v.camera.T_camera_world[:3, :3] for v in regions.views])
     world = axes @ turned

@@ -71,7 +71,8 @@ class NetworkOptions:
     ``checkpoint``: its weights; None: those that come along, if any do. ``device``: of torch.
     ``jitter``: more crops a view, cut a little differently, by whose answers' spread the network's
     error is judged. ``batch``: most crops at once. ``precision``: of its large products, one of
-    `PRECISIONS`; auto: the fastest that the device does well.
+    `PRECISIONS`; auto: the fastest that the device does well. ``num_threads``: of the landmark
+    network, on a CPU, where a network stands on a pass of it.
     """
 
     checkpoint: Path | None = None
@@ -79,6 +80,7 @@ class NetworkOptions:
     jitter: int = 0
     batch: int = 32
     precision: str = "auto"
+    num_threads: int = 1
 
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")

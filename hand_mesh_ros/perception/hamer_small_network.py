@@ -29,13 +29,20 @@ SHIPPED: Final = Path(__file__).parents[1] / "networks" / "weights" / "hamer_sma
 class HamerSmallNetwork:
     """`HamerSmall` as a `HandNetwork`, with the pass of the landmark network that it stands on."""
 
-    def __init__(self, network: HamerSmall, model_id: str, device: str, sigma: SigmaRule) -> None:
+    def __init__(
+        self,
+        network: HamerSmall,
+        model_id: str,
+        device: str,
+        sigma: SigmaRule,
+        num_threads: int = 1,
+    ) -> None:
         from hand_mesh_ros.networks.evidence import EvidenceNetwork
 
         self.device = device
         self.card = NetworkCard("hamer-small", model_id=model_id, sigma=sigma)
         self._network = network.to(device).eval()
-        self._evidence = EvidenceNetwork()
+        self._evidence = EvidenceNetwork(num_threads=num_threads)
 
     def region(self, view: View) -> Array:
         """The region that the landmarks give, as in training."""
@@ -46,9 +53,10 @@ class HamerSmallNetwork:
         import torch
 
         from hand_mesh_ros.networks.hamer_small import seen_of_evidence
+        from hand_mesh_ros.networks.torch_threads import one_torch_thread
 
-        evidence = self._evidence(batch.pictures())
-        with torch.inference_mode():
+        with one_torch_thread(), torch.inference_mode():
+            evidence = self._evidence(batch.pictures())
             seen = seen_of_evidence(evidence, batch.field, self.device)
             said, _ = self._network.answer(seen, surface=False)
         rotations, betas, joints, uv = (
@@ -71,7 +79,8 @@ def hamer_small(
     device = torch_device(network.device)
     path = SHIPPED if network.checkpoint is None else Path(network.checkpoint).expanduser()
     made, right = open_hamer_small(path, None if models is None else models["right"])
-    said_by = HamerSmallNetwork(made, right.model_id, device, sigma_rule_of(path))
+    sigma = sigma_rule_of(path)
+    said_by = HamerSmallNetwork(made, right.model_id, device, sigma, network.num_threads)
     if models is None:
         models = {"right": right, "left": mirror_model(right)}
     return LearnedFit(said_by, models, settings_of(network))

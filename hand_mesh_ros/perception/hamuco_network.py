@@ -40,13 +40,21 @@ class HamucoNetwork:
     of them is in the answer, and how far they are apart is how sure it is.
     """
 
-    def __init__(self, network: Hamuco, model_id: str, device: str, sigma: SigmaRule) -> None:
+    def __init__(
+        self,
+        network: Hamuco,
+        model_id: str,
+        device: str,
+        sigma: SigmaRule,
+        num_threads: int = 1,
+    ) -> None:
         from hand_mesh_ros.networks.evidence import EvidenceNetwork
 
         self.device = device
         self.card = NetworkCard("hamuco", model_id=model_id, together=True, sigma=sigma)
         self._network = network.to(device).eval()
-        self._evidence = EvidenceNetwork() if "coarse" in network.inputs else None
+        small = "coarse" in network.inputs
+        self._evidence = EvidenceNetwork(num_threads=num_threads) if small else None
 
     def region(self, view: View) -> Array:
         """The region that the landmarks give, as in training."""
@@ -55,6 +63,8 @@ class HamucoNetwork:
     def __call__(self, batch: CropBatch) -> NetworkHands:
         """See `HandNetwork`."""
         import torch
+
+        from hand_mesh_ros.networks.torch_threads import one_torch_thread
 
         place, mask = _grid(batch.group)
 
@@ -66,7 +76,7 @@ class HamucoNetwork:
         def tensor(array: Array) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
 
-        with torch.inference_mode():
+        with one_torch_thread(self._evidence is not None), torch.inference_mode():
             inputs = {name: laid(value) for name, value in self._seen(batch).items()}
             there = torch.from_numpy(mask).to(self.device)
             field, axes = laid(tensor(batch.field)), laid(tensor(batch.axes))
@@ -122,7 +132,7 @@ def hamuco(models: Mapping[Side, HandModel] | None, network: NetworkOptions) -> 
     made = open_hamuco(path, right)
     rule = sigma_file(path)
     sigma = load_sigma_rule(rule) if rule.is_file() else SigmaRule()
-    backend = HamucoNetwork(made, right.model_id, device, sigma)
+    backend = HamucoNetwork(made, right.model_id, device, sigma, network.num_threads)
     if models is None:
         models = {"right": right, "left": mirror_model(right)}
     return LearnedFit(backend, models, settings_of(network))

@@ -33,13 +33,16 @@ Array = NDArray[np.float64]
 class SimaNetwork:
     """A `Sima` of either kind as a `HandNetwork`; on the landmark network's evidence, or pixels."""
 
-    def __init__(self, network: Sima, name: str, device: str, sigma: SigmaRule) -> None:
+    def __init__(
+        self, network: Sima, name: str, device: str, sigma: SigmaRule, num_threads: int = 1
+    ) -> None:
         from hand_mesh_ros.networks.evidence import EvidenceNetwork
 
         self.device = device
         self.card = NetworkCard(name, together=network.settings.multi, sigma=sigma)
         self._network = network.to(device).eval()
-        self._evidence = None if "image" in network.reads else EvidenceNetwork()
+        small = "image" not in network.reads
+        self._evidence = EvidenceNetwork(num_threads=num_threads) if small else None
 
     def region(self, view: View) -> Array:
         """The region that the landmarks give, as in training."""
@@ -58,7 +61,9 @@ class SimaNetwork:
         """All that it says, the meshes too, in the crops' order (but `features` in no order)."""
         import torch
 
-        with torch.inference_mode():
+        from hand_mesh_ros.networks.torch_threads import one_torch_thread
+
+        with one_torch_thread(self._evidence is not None), torch.inference_mode():
             seen = self._seen(batch)
             if not self._network.settings.multi:
                 return self._network(seen)
@@ -121,7 +126,8 @@ def sima(
     right = trained_with(path)
     sigma = sigma_rule_of(path)
     name = kind.replace("_", "-")
-    made = SimaNetwork(open_sima(kind, right, path), name, device, sigma)
+    network = open_sima(kind, right, path)
+    made = SimaNetwork(network, name, device, sigma, options.num_threads)
     if models is None:
         models = {"right": right, "left": mirror_model(right)}
     return LearnedFit(made, models, settings_of(options))

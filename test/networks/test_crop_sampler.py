@@ -16,7 +16,13 @@ from hand_mesh_ros.geometry.published_crops import (
     square_crops,
     square_matrix,
 )
-from hand_mesh_ros.networks.crop_sampler import sample, sample_in_batch, standardised, upload
+from hand_mesh_ros.networks.crop_sampler import (
+    crops_of,
+    sample,
+    sample_in_batch,
+    standardised,
+    upload,
+)
 
 both_ways = pytest.mark.parametrize("sample", [sample, sample_in_batch], ids=["cpu", "batch"])
 
@@ -94,3 +100,19 @@ def test_mirrored_crop_is_the_crop_of_the_mirrored_frame(
     centre[:, 0] = 400 - 1 - centre[:, 0]
     wanted = sample(upload([flipped], "cpu"), [0], square_matrix(centre, [200.0]), 128, "zero")
     assert torch.equal(there, wanted) or (there - wanted).abs().max() <= 1
+
+
+def test_images_need_no_upload_on_a_cpu(rng: np.random.Generator) -> None:
+    """Blurred and plain crops of frames of several sizes are the same, by either way."""
+    images = [picture(rng, 700, 900), picture(rng, 90, 64)]
+    index = np.array([1, 0, 0])
+    rois = np.array([[30, 50, 40, 0.3], [400, 300, 600, -1.0], [880, 20, 100, 2.0]])
+    sigma = np.array([0.0, 2.5, 0.0])
+    matrices = crop_matrix(rois, 96)
+    straight = crops_of(images, index, matrices, 96, "cpu", "zero", sigma)
+    assert torch.equal(
+        straight, sample(upload(images, "cpu"), index, matrices, 96, "zero", sigma)
+    )
+    batch = sample_in_batch(upload(images, "cpu"), index, matrices, 96, "zero", sigma)
+    assert (straight - batch).abs().mean() < 0.1
+    assert straight.std() > 10

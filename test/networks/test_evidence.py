@@ -43,3 +43,9 @@ def test_both_runtimes_see_the_same_maps(crops: np.ndarray) -> None:
 def test_a_size_without_maps_is_named(crops: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"\[13\]"):
         with_maps(landmark_network_path("hand_landmark_full"), [13])
+
+
+def test_several_threads_give_what_one_gives(crops: np.ndarray) -> None:
+    alone, shared = EvidenceNetwork()(crops), EvidenceNetwork(num_threads=2)(crops)
+    for one, other in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(one, other)
