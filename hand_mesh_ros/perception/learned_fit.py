@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 _TOO_MANY: Final = 30
 # Relative 3D and finger angles of one answer say the same thing twice.
 _TWICE: Final = np.sqrt(2.0)
-_LEAST_MISFIT: Final = 0.1
+_LEAST_MISFIT: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def misfit(made: HandEstimate, told: Told) -> float:
     """Mean square of how far the hand made is from the form that each view told, in its sigmas.
 
     What is right of several views, of landmarks and of a form in space agrees; where it does not,
-    the hand is as much less sure. Never below a tenth, which chance may reach.
+    the hand is as much less sure. Never below a hundredth, which chance may reach.
     """
     joints = made.joints - made.joints.mean(0)
     squared = []
