@@ -95,7 +95,7 @@ _CELL_PARTS = {
 @bench_app.command(
     "cell",
     epilog="Examples: hand-mesh bench cell   |   hand-mesh bench cell sync publish   |   "
-    "hand-mesh bench cell --recordings ../shared/data",
+    "hand-mesh bench cell --recordings ../shared/data   |   hand-mesh bench cell --backend hamuco",
 )
 def bench_cell_command(
     parts: Annotated[
@@ -103,6 +103,10 @@ def bench_cell_command(
     ] = None,
     recordings: Annotated[
         Path | None, typer.Option(help="Folder with four-cameras, which calibration needs.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the throughput of this one beside landmarks'; may be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for cell.json.")] = Path("out/bench"),
 ) -> None:
@@ -112,6 +116,14 @@ def bench_cell_command(
     """
     import importlib
 
+    from hand_mesh_ros.perception.estimate import BACKENDS
+
+    if wrong := [name for name in backend or () if name not in BACKENDS]:
+        fail(f"there is no backend {wrong[0]!r}; choose from {', '.join(BACKENDS)}")
+    if backend and (parts or ["throughput"]) != ["throughput"]:
+        fail("--backend is of the part throughput and of no other")
+    if backend:
+        parts = ["throughput"]
     if unknown := [part for part in parts or () if part not in _CELL_PARTS]:
         fail(f"there is no part {unknown[0]!r}; choose from {', '.join(_CELL_PARTS)}")
     chosen = parts or [p for p in _CELL_PARTS if p != "calibration" or recordings is not None]
@@ -121,8 +133,9 @@ def bench_cell_command(
     for part in chosen:
         module, _, function = _CELL_PARTS[part].partition(":")
         measure = getattr(importlib.import_module(module), function)
+        arguments = {"backends": backend} if backend else _cell_arguments(part, recordings, out)
         with progress_bar(f"bench cell: {part}") as report:
-            found = measure(progress=report, **_cell_arguments(part, recordings, out))
+            found = measure(progress=report, **arguments)
         print_report({"source": f"bench cell: {part}", **found})
         figures |= found
     add_figures(out / "cell.json", figures)

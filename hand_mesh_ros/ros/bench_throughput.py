@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from hand_mesh_ros.types import Side
 Progress = Callable[[int, int, str], None]
 _CAMERAS, _WIDTH, _HEIGHT, _RATE = 4, 1280, 720, 30.0
 _SETS, _WARM_UP, _SECONDS = 20, 5.0, 15.0
+_PATIENCE = 90.0  # s, until the first hands come
 _NODES = {
     "": "hand_mesh_ros.ros.hand_mesh_node",
     # Every image searched whole, every landmark triangulated by itself.
@@ -35,8 +36,13 @@ _NODES = {
 }
 
 
-def measure(progress: Progress) -> dict[str, float]:
-    """Sets a second, latency and shares, for one and two hands, and for the naive way."""
+def measure(progress: Progress, backends: Sequence[str] = ()) -> dict[str, float]:
+    """Sets a second, latency and shares, for one and two hands, and for the naive way.
+
+    With ``backends``, of each of them beside the landmark backend, for one hand, and no more.
+    """
+    if backends:
+        return _measure_backends(progress, ("landmarks", *backends))
     runs: list[tuple[str, tuple[Side, ...], str]] = [
         ("", ("right",), ""),
         ("naive_", ("right",), ""),
@@ -58,7 +64,33 @@ def measure(progress: Progress) -> dict[str, float]:
     return found
 
 
-def _run(folder: Path, module: str, hands: int) -> dict[str, float]:
+def _measure_backends(progress: Progress, backends: Sequence[str]) -> dict[str, float]:
+    runs: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        progress(0, len(backends), "drawing")
+        draw(Path(folder), _CAMERAS, ("right",), _SETS, _WIDTH, _HEIGHT)
+        for number, backend in enumerate(dict.fromkeys(backends)):
+            progress(number, len(backends), f"{backend}: playing")
+            runs[backend] = _run(Path(folder), _NODES[""], 1, backend)
+    return beside_the_first(runs)
+
+
+def beside_the_first(runs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The figures of every backend by its name, and how many of the first one's sets it makes."""
+    baseline = next(iter(runs))
+    found: dict[str, float] = {}
+    for backend, run in runs.items():
+        name = backend.replace("-", "_")
+        found |= {f"{name}_cell_{key}": value for key, value in run.items()}
+        if backend != baseline:
+            ratio = run["sets_per_s"] / max(runs[baseline]["sets_per_s"], 1e-9)
+            found[f"{name}_cell_sets_of_{baseline}"] = round(ratio, 3)
+    return found
+
+
+def _run(
+    folder: Path, module: str, hands: int, backend: str = "landmarks"
+) -> dict[str, float]:
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.executors import SingleThreadedExecutor
@@ -73,6 +105,7 @@ def _run(folder: Path, module: str, hands: int) -> dict[str, float]:
         "cameras": names,
         "output_frame": "world",
         "max_hands": hands,
+        "backend": backend,
     }
     file = folder / "parameters.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
@@ -112,9 +145,14 @@ def _run(folder: Path, module: str, hands: int) -> dict[str, float]:
         }
         for process in processes.values():
             running.callback(_end, process)
-        spin(90, lambda: sum(bool(m.hands) for m in heard["hands"]) > 5 or _ended(processes))
+        spin(_PATIENCE, lambda: sum(bool(m.hands) for m in heard["hands"]) > 5 or _ended(processes))
         if _ended(processes):
             raise RuntimeError(f"a process of the bench ended:\n{(folder / 'log').read_text()}")
+        if not any(m.hands for m in heard["hands"]):
+            raise RuntimeError(
+                f"no hands came in {_PATIENCE:g} s of the backend {backend!r}:\n"
+                + (folder / "log").read_text()
+            )
         spin(_WARM_UP)
         for messages in heard.values():
             messages.clear()
