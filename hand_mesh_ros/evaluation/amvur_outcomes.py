@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
 Row = dict[str, float]
 
 
@@ -66,6 +70,13 @@ def write_whole(path: Path, content: str) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_text(content)
     os.replace(scratch, path)
+
+
+def standard_error(values: Array) -> Array:
+    """Of the mean over the first axis; NaN of a single one."""
+    if len(values) < 2:
+        return np.full(np.shape(values)[1:], np.nan)
+    return np.asarray(np.std(values, axis=0, ddof=1) / np.sqrt(len(values)))
 
 
 def _told(value: float) -> str:

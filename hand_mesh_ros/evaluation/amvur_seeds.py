@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hand_mesh_ros.evaluation.amvur_outcomes import Row, write_whole
+from hand_mesh_ros.evaluation.amvur_outcomes import Row, standard_error, write_whole
 from hand_mesh_ros.evaluation.amvur_trials import Judged, Trial, Views, judge, load_views, train
 
 Array = NDArray[np.float64]
@@ -108,13 +108,6 @@ def gathered(folder: Path, listed: Mapping[str, Trial], do: Amount) -> Trained:
         rows={name: [told["row"] for told in some] for name, some in read.items()},
         bins={name: np.array([told["bins"] for told in some]) for name, some in read.items()},
     )
-
-
-def standard_error(values: Array) -> Array:
-    """Of the mean over the first axis; NaN of a single one."""
-    if len(values) < 2:
-        return np.full(np.shape(values)[1:], np.nan)
-    return np.asarray(np.std(values, axis=0, ddof=1) / np.sqrt(len(values)))
 
 
 class _Steps:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hand_mesh_ros.evaluation.amvur_movable import NUMBERS, MovableHands, Placed
-from hand_mesh_ros.evaluation.amvur_outcomes import Outcome, Row
+from hand_mesh_ros.evaluation.amvur_outcomes import Outcome, Row, standard_error
 from hand_mesh_ros.evaluation.amvur_silhouette import (
     AMODAL,
     STEPS,
@@ -95,7 +95,7 @@ class Silhouettes:
         for key, change in changes.items():
             known = name != ANSWER
             row[f"{key}_change"] = change.mean() if known else np.nan
-            row[f"{key}_change_se"] = change.std() / np.sqrt(len(change)) if known else np.nan
+            row[f"{key}_change_se"] = standard_error(change) if known else np.nan
         return {key: float(value) for key, value in row.items()}
 
 

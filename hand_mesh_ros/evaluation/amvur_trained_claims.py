@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from hand_mesh_ros.evaluation.amvur_outcomes import Outcome, Row
-from hand_mesh_ros.evaluation.amvur_seeds import BIN_NAMES, Trained, standard_error
+from hand_mesh_ros.evaluation.amvur_outcomes import Outcome, Row, standard_error
+from hand_mesh_ros.evaluation.amvur_seeds import BIN_NAMES, Trained
 from hand_mesh_ros.evaluation.amvur_trials import Trial
 from hand_mesh_ros.networks.amvur import AmvurSettings
 from hand_mesh_ros.training.amvur_objectives import AmvurWeights

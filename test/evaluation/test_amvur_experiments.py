@@ -12,14 +12,19 @@ import pytest
 
 from hand_mesh_ros.evaluation import amvur_seeds, amvur_trials
 from hand_mesh_ros.evaluation.amvur_experiments import write_report
-from hand_mesh_ros.evaluation.amvur_outcomes import Outcome, Row, markdown, write_whole
+from hand_mesh_ros.evaluation.amvur_outcomes import (
+    Outcome,
+    Row,
+    markdown,
+    standard_error,
+    write_whole,
+)
 from hand_mesh_ros.evaluation.amvur_seeds import (
     BIN_NAMES,
     Amount,
     Trained,
     gathered,
     run_trials,
-    standard_error,
 )
 from hand_mesh_ros.evaluation.amvur_shipped_claims import texture_claim
 from hand_mesh_ros.evaluation.amvur_silhouette_claim import (
