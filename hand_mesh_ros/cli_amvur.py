@@ -27,7 +27,8 @@ def bench_amvur(
         bool, typer.Option(help="Train short runs for the claims about AMVUR; nothing else.")
     ] = False,
     views: Annotated[int, typer.Option(min=64, help="Of an experiment's training.")] = 4000,
-    steps: Annotated[int, typer.Option(min=10, help="Of an experiment's training.")] = 150,
+    # fewer leave the rate's warm-up, a tenth of them, no step
+    steps: Annotated[int, typer.Option(min=20, help="Of an experiment's training.")] = 150,
     seeds: Annotated[int, typer.Option(min=1, help="Of each experiment.")] = 1,
     first_seed: Annotated[
         int, typer.Option(min=0, help="Of those; others that are there already count, too.")
