@@ -144,14 +144,11 @@ class Peer:
 
 
 class Cell:
-    """Two small synthetic cameras as topics: raw images of one, compressed ones of the other."""
+    """Small synthetic cameras as topics: raw images of one, compressed ones of the next."""
 
-    NAMES = ("camera_0", "camera_1")
-    IMAGES = ("/camera_0/image_raw", "/camera_1/image_raw/compressed")
-    INFOS = ("/camera_0/camera_info", "/camera_1/camera_info")
     PERIOD_NS = 66_666_667
 
-    def __init__(self, peer: Peer, node: str = "/hand_mesh_node") -> None:
+    def __init__(self, peer: Peer, node: str = "/hand_mesh_node", cameras: int = 2) -> None:
         from sensor_msgs.msg import CameraInfo, CompressedImage, Image
         from tf2_msgs.msg import TFMessage
 
@@ -160,15 +157,21 @@ class Cell:
         from hand_mesh_ros.render.synthetic import SyntheticCell
         from hand_mesh_ros.ros.builders import transform
 
+        self.NAMES = tuple(f"camera_{i}" for i in range(cameras))
+        self.IMAGES = tuple(
+            f"/{name}/image_raw" + "/compressed" * (i % 2) for i, name in enumerate(self.NAMES)
+        )
+        self.INFOS = tuple(f"/{name}/camera_info" for name in self.NAMES)
         self.peer, self._hands = peer, f"{node}/hands"
-        self.scene = SyntheticCell(cameras=2, seconds=1.0, width=320, height=240)
+        self.scene = SyntheticCell(cameras=cameras, seconds=1.0, width=320, height=240)
         self._sets = [self.scene.frame_set(i) for i in range(4)]
         # Ping-pong, so that the hand never jumps; a capture time like a driver's, of any digits.
         self._order = itertools.cycle((0, 1, 2, 3, 2, 1))
+        self._shown: dict[int, int] = {}
         self._stamps = itertools.count(1_763_700_000_123_456_789, self.PERIOD_NS)
         self._image_publishers = [
-            peer.publisher(self.IMAGES[0], Image),
-            peer.publisher(self.IMAGES[1], CompressedImage),
+            peer.publisher(topic, CompressedImage if i % 2 else Image)
+            for i, topic in enumerate(self.IMAGES)
         ]
         self._info_publishers = [peer.publisher(topic, CameraInfo) for topic in self.INFOS]
         self._static = peer.publisher("/tf_static", TFMessage, peer.latched)
@@ -188,7 +191,7 @@ class Cell:
         from hand_mesh_ros.ros.images import encode_compressed, encode_image
 
         frame = self._sets[index].frames[camera]
-        encode = (encode_image, encode_compressed)[camera]
+        encode = (encode_image, encode_compressed)[camera % 2]
         info = camera_info_message(frame.camera, stamp_ns)
         return info, encode(frame.image, stamp_ns, frame.camera.frame_id)
 
@@ -202,15 +205,20 @@ class Cell:
     def show(self, cameras: tuple[int, ...] = (0, 1)) -> int:
         """Publish good frames of one instant; returns its capture time."""
         stamp, index = self.new_stamp(), next(self._order)
+        self._shown[stamp] = index
         for camera in cameras:
             self.publish(camera, *self.messages(camera, stamp, index))
         return stamp
 
-    def ready(self) -> bool:
-        """Whether the node listens to both cameras and its hands are heard."""
+    def truth(self, stamp: int) -> Any:
+        """The hand's joints (21, 3), m, in the world, at an instant that `show` has shown."""
+        return self.scene.ground_truth(self._shown[stamp])[0].joints
+
+    def ready(self, listeners: int = 1) -> bool:
+        """Whether so many nodes listen to all cameras, and the hands of ours are heard."""
         publishers = (*self._image_publishers, *self._info_publishers, self._static)
         return (
-            all(p.get_subscription_count() for p in publishers)
+            all(p.get_subscription_count() >= listeners for p in publishers)
             and self.peer.node.count_publishers(self._hands) > 0
         )
 
@@ -302,3 +310,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.fixture(scope="module")
 def cell(peer: Peer) -> Cell:
     return Cell(peer)
+
+
+@pytest.fixture(scope="session")
+def cell_of() -> type[Cell]:
+    """For cells of other cameras, and nodes of other names."""
+    return Cell
