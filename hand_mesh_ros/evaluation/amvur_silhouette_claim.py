@@ -75,16 +75,18 @@ class Found:
 class Silhouettes:
     """P pictures (P, 112, 112, 3) with the truth (P, S, S) of the whole hand within the picture,
 
-    the ``masks`` by name, and what was ``found`` by `ANSWER` and `VARIANTS`.
+    the ``masks`` by name, and what was ``found`` by `ANSWER` and `VARIANTS`. ``instant`` (P,):
+    pictures of the same one show the same hand.
     """
 
     images: NDArray[np.uint8]
     truth: NDArray[np.bool_]
     masks: Mapping[str, Mask]
     found: Mapping[str, Found]
+    instant: NDArray[np.int64]
 
     def row(self, name: str) -> Row:
-        """Means; changes from the answer with their standard errors over pictures."""
+        """Means; changes from the answer, with standard errors over hands: views are akin."""
         ours, before = self.found[name], self.found[ANSWER]
         row = {
             "iou": 100 * ours.iou.mean(),
@@ -95,8 +97,12 @@ class Silhouettes:
         for key, change in changes.items():
             known = name != ANSWER
             row[f"{key}_change"] = change.mean() if known else np.nan
-            row[f"{key}_change_se"] = standard_error(change) if known else np.nan
+            row[f"{key}_change_se"] = standard_error(self._by_hand(change)) if known else np.nan
         return {key: float(value) for key, value in row.items()}
+
+    def _by_hand(self, values: Array) -> Array:
+        _, which, count = np.unique(self.instant, return_inverse=True, return_counts=True)
+        return np.asarray(np.bincount(which, values) / count)
 
 
 def silhouette_claim(measured: Silhouettes) -> Outcome:
@@ -170,7 +176,8 @@ def _measured(
     found = {ANSWER: judged(torch.zeros(len(hands), NUMBERS))}
     for name, (mask, gradients) in VARIANTS.items():
         found[name] = judged(refined(hands, known[mask], model.faces, gradients, tick, steps))
-    return Silhouettes(view["image"], truth, known, found)
+    instant = np.broadcast_to(instants[:, None], valid.shape)[valid]
+    return Silhouettes(view["image"], truth, known, found, instant)
 
 
 def _judged(
@@ -203,4 +210,5 @@ def _together(parts: Sequence[Silhouettes]) -> Silhouettes:
             for name in (OURS, TRUTH)
         },
         found={name: joined([p.found[name] for p in parts]) for name in parts[0].found},
+        instant=np.concatenate([part.instant for part in parts]),
     )

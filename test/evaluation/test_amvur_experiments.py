@@ -250,11 +250,23 @@ def test_a_silhouette_must_help_and_not_harm(iou: float, pa: float, accepted: bo
     found = {ANSWER: of(0, 0)} | {name: of(0.2, -0.01) for name in VARIANTS}
     found[HEADLINE] = of(iou, pa)
     blank = np.zeros((8, 56, 56))
-    outcome = silhouette_claim(Silhouettes(blank.astype(np.uint8), blank > 0, {}, found))
+    images = blank.astype(np.uint8)
+    outcome = silhouette_claim(Silhouettes(images, blank > 0, {}, found, np.arange(8)))
     assert outcome.accepted == accepted
     row = outcome.rows[HEADLINE]
     assert row["iou_change"] == pytest.approx(100 * iou) and row["pa_change_se"] < 1e-9
     assert np.isnan(outcome.rows[ANSWER]["iou_change"])
+
+
+def test_views_of_one_hand_are_no_more_hands() -> None:
+    """Two hands in four views each, all of which change alike: two numbers, not eight."""
+    change, blank = np.repeat([0.0, 0.1], 4), np.zeros((8, 56, 56))
+    same, corners = np.full(8, 0.5), (np.zeros((8, 3, 2)), np.zeros((8, 3)))
+    found = {ANSWER: Found(same, same, same, *corners)}
+    found[HEADLINE] = Found(same + change, same, same, *corners)
+    images, hands = blank.astype(np.uint8), np.repeat([3, 7], 4)
+    row = Silhouettes(images, blank > 0, {}, found, hands).row(HEADLINE)
+    assert row["iou_change"] == pytest.approx(5) and row["iou_change_se"] == pytest.approx(5)
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +310,7 @@ def test_silhouettes_are_measured_and_drawn(home: Path) -> None:
 
     found = measure_silhouettes(open_amvur(SHIPPED, model), store, report, steps=8)
     count = int(store.whole("valid").sum())
+    assert len(found.instant) == count and set(found.instant) <= {0, 1}
     assert len(found.images) == len(found.truth) == count and ticks[-1] == (32, 32)
     rows = silhouette_claim(found).rows
     assert list(rows) == [ANSWER, *VARIANTS]
