@@ -96,7 +96,8 @@ def seconds_per_view(network: Hamuco, repetitions: int = 15) -> float:
     hands = HamucoNetwork(network, "free", "cpu", SigmaRule())
     rng = np.random.default_rng(0)
     axes = np.tile(np.eye(3), (4, 1, 1))
-    crops = torch.from_numpy(rng.integers(0, 255, (4, 3, 224, 224)).astype(np.float32))
+    pixels = rng.integers(0, 255, (4, 224, 224, 3)).astype(np.float32)
+    crops = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # in memory as `cut_crops` leaves them
     batch = CropBatch(crops, np.zeros(4, dtype=np.int64), axes, np.full(4, 0.2))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -131,7 +131,7 @@ def milliseconds(networks: Mapping[str, Sima]) -> Figures:
     try:
         for kind, views in (("svr_taught", 1), ("mvr", 4)):
             asked = SimaNetwork(networks[kind], kind, "cpu", SigmaRule())
-            crops = torch.randint(0, 255, (views, 3, 224, 224)).float()
+            crops = torch.randint(0, 255, (views, 224, 224, 3)).float().permute(0, 3, 1, 2)
             eye = np.broadcast_to(np.eye(3), (views, 3, 3)).copy()
             batch = CropBatch(crops, np.zeros(views, np.int64), eye, np.full(views, 0.1))
             taken = []

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import embedding_bag, gelu
 
 from hand_mesh_ros.hand.carry import carrying
 from hand_mesh_ros.hand.layout import MANO_TO_OPENPOSE
@@ -61,14 +61,14 @@ class SpiralConv(nn.Module):
     def __init__(self, level: MeshLevel, before: int, after: int) -> None:
         super().__init__()
         spirals = torch.from_numpy(np.array(level.spirals))
-        self.register_buffer("spirals", spirals, persistent=False)
+        self.register_buffer("spirals", spirals.flatten(), persistent=False)
         self.layer = nn.Linear(spirals.shape[1] * before, after)
         nn.init.xavier_uniform_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        around = x[:, self.spirals]
-        return torch.as_tensor(self.layer(around.flatten(2)))
+        around = x.index_select(1, self.spirals)
+        return torch.as_tensor(self.layer(around.view(*x.shape[:2], -1)))
 
 
 class UpSample(nn.Module):
@@ -141,18 +141,22 @@ class SpiralDecoder(nn.Module):
 class Carry(nn.Module):
     """Displacements of a level's vertices (N, K, 3) to all the model's (N, V, 3); it is fixed."""
 
-    matrix: Tensor
+    near: Tensor
+    weights: Tensor
 
     def __init__(self, model: HandModel, level: MeshLevel) -> None:
         super().__init__()
         near, weights = carrying(model, level.vertices, _CARRIERS)
-        matrix = np.zeros((model.num_vertices, len(level)), np.float32)
-        np.put_along_axis(matrix, near, weights.astype(np.float32), axis=1)
-        self.register_buffer("matrix", torch.from_numpy(matrix), persistent=False)
+        self.register_buffer("near", torch.from_numpy(near).contiguous(), persistent=False)
+        weights = weights.astype(np.float32)
+        self.register_buffer("weights", torch.from_numpy(weights).contiguous(), persistent=False)
 
     def forward(self, offsets: Tensor) -> Tensor:
         columns = offsets.transpose(0, 1)
-        return (self.matrix @ columns.flatten(1)).unflatten(1, columns.shape[1:]).transpose(0, 1)
+        carried = embedding_bag(
+            self.near, columns.flatten(1), mode="sum", per_sample_weights=self.weights
+        )
+        return carried.unflatten(1, columns.shape[1:]).transpose(0, 1)
 
 
 class Lifting(nn.Module):

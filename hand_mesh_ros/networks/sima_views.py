@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, grid_sample, interpolate, normalize
+from torch.nn.functional import avg_pool2d, gelu, grid_sample, interpolate, normalize
 
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.networks.densestack import DenseStack2, DenseStackEncoder
@@ -124,7 +124,7 @@ class LandmarkTrunk(nn.Module):
         turned = world @ start
         uv = landmarks[..., :2]
         local = [_sampled(middle, uv), _sampled(coarse, uv), turned, landmarks]
-        middle_map = middle.unflatten(1, (7, 2)).unflatten(3, (7, 2)).mean((2, 4))
+        middle_map = avg_pool2d(middle.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
         tokens = self.map_middle(middle_map).flatten(1, 2) + self.map_coarse(coarse).flatten(1, 2)
         tokens = gelu(tokens + self.map_place)
         seen = [turned.flatten(1), landmarks.flatten(1), start.flatten(1), coarse.mean((1, 2))]

@@ -61,8 +61,13 @@ class CropBatch:
 
     def pictures(self) -> NDArray[np.uint8]:
         """The crops as (N, S, S, 3) uint8 arrays."""
-        rounded = self.crops.round().clamp(0, 255).byte()
-        return np.ascontiguousarray(rounded.permute(0, 2, 3, 1).cpu().numpy())
+        import cv2
+
+        pixels = np.ascontiguousarray(self.crops.permute(0, 2, 3, 1).cpu().numpy())
+        rounded = np.empty(pixels.shape, np.uint8)
+        rows = (-1, pixels.shape[2] * 3)
+        cv2.convertScaleAbs(pixels.reshape(rows), rounded.reshape(rows))
+        return rounded
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hand_mesh_ros.hand.carry import carrying
+from hand_mesh_ros.hand.mesh_hierarchy import mesh_hierarchy
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.networks.sima import Sima, SimaHands, SimaSettings, published, turned
-from hand_mesh_ros.networks.sima_decoder import JointsOfVertices
+from hand_mesh_ros.networks.sima_decoder import Carry, JointsOfVertices
 from hand_mesh_ros.networks.sima_views import palm_axes
 from hand_mesh_ros.networks.sima_weights import hierarchy_cache
 
@@ -299,3 +301,18 @@ def test_weights_go_to_a_file_and_come_back(
     save_file(weights, path)
     with pytest.raises(AssetError, match="recipe"):
         open_sima("sima_mvr", hand, path)
+
+
+def test_displacements_are_carried_to_all_vertices(hand: HandModel) -> None:
+    """By the weights of `hand.carry`, for several hands at once, and gradients come back."""
+    level = mesh_hierarchy(hand.v_template, hand.faces, 5, 9, hierarchy_cache()).levels[-2]
+    torch.manual_seed(0)
+    offsets = torch.randn(3, len(level), 3, requires_grad=True)
+    near, weights = carrying(hand, level.vertices, 10)
+    wanted = np.einsum("vk,nvkc->nvc", weights, offsets.detach().numpy()[:, near])
+    carried = Carry(hand, level)(offsets)
+    np.testing.assert_allclose(carried.detach().numpy(), wanted, atol=1e-5)
+    carried.sum().backward()
+    share = np.bincount(near.ravel(), weights.ravel(), len(level))
+    assert offsets.grad is not None
+    np.testing.assert_allclose(offsets.grad[0, :, 1].numpy(), share, rtol=1e-4, atol=1e-4)
