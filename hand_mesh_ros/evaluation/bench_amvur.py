@@ -72,7 +72,7 @@ def measure(progress: Progress, weights: Path | None = None) -> tuple[Figures, d
             answers_of(network, opened("validation", progress)), float(network.calibration.common)
         ).items()
     }
-    figures |= hands(progress, weights)
+    figures |= hands(progress, weights, ("amvur", "landmarks"))
     figures["ms_per_view"] = round(1e3 * seconds_per_view(network, stores[1]), 2)
     figures["parameters"] = sum(p.numel() for p in network.parameters())
     return figures, found
