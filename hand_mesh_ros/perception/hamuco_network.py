@@ -66,7 +66,10 @@ class HamucoNetwork:
 
         from hand_mesh_ros.networks.torch_threads import one_torch_thread
 
-        place, mask = _grid(batch.group)
+        hand, column = batch.places()
+        mask = np.zeros((hand.max() + 1, column.max() + 1), dtype=bool)
+        mask[hand, column] = True
+        place = torch.from_numpy(hand), torch.from_numpy(column)
 
         def laid(values: torch.Tensor) -> torch.Tensor:
             out = values.new_zeros(*mask.shape, *values.shape[1:])
@@ -157,22 +160,6 @@ def open_hamuco(path: Path, model: HandModel) -> Hamuco:
         raise AssetError(f"{path} is not of this HaMuCo:\n" + "\n".join(problems[:5]))
     made.load_weights(found.tensors)
     return made.eval()
-
-
-def _grid(
-    group: NDArray[np.int_],
-) -> tuple[tuple[torch.Tensor, torch.Tensor], NDArray[np.bool_]]:
-    """Row and column of each crop in a table (hands, most views of one), and what of it is used."""
-    import torch
-
-    _, hand = np.unique(group, return_inverse=True)
-    order = np.argsort(hand, kind="stable")
-    first = np.searchsorted(hand[order], hand[order])
-    column = np.empty(len(hand), dtype=np.int64)
-    column[order] = np.arange(len(hand)) - first
-    mask = np.zeros((hand.max() + 1, column.max() + 1), dtype=bool)
-    mask[hand, column] = True
-    return (torch.from_numpy(hand), torch.from_numpy(column)), mask
 
 
 def _chosen(which: torch.Tensor, a: Any, b: Any) -> Any:

@@ -59,6 +59,15 @@ class CropBatch:
     def __len__(self) -> int:
         return len(self.group)
 
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Hand and number among its views, (N,) each, of every crop."""
+        _, hand = np.unique(self.group, return_inverse=True)
+        order = np.argsort(hand, kind="stable")
+        first = np.searchsorted(hand[order], hand[order])
+        column = np.empty(len(hand), dtype=np.int64)
+        column[order] = np.arange(len(hand)) - first
+        return hand.astype(np.int64), column
+
     def pictures(self) -> NDArray[np.uint8]:
         """The crops as (N, S, S, 3) uint8 arrays."""
         import cv2

@@ -67,7 +67,7 @@ class SimaNetwork:
             seen = self._seen(batch)
             if not self._network.settings.multi:
                 return self._network(seen)
-            hand, column = places_of(batch.group)
+            hand, column = batch.places()
             shape = (int(hand.max()) + 1, int(column.max()) + 1)
             flat = torch.from_numpy(hand * shape[1] + column).to(self.device)
 
@@ -131,13 +131,3 @@ def sima(
     if models is None:
         models = {"right": right, "left": mirror_model(right)}
     return LearnedFit(made, models, settings_of(options))
-
-
-def places_of(group: NDArray[np.int_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hand and number among its views, (N,) each, of crops whose hands are `group` (N,)."""
-    _, hand = np.unique(group, return_inverse=True)
-    order = np.argsort(hand, kind="stable")
-    first = np.searchsorted(hand[order], hand[order])
-    column = np.empty(len(hand), dtype=np.int64)
-    column[order] = np.arange(len(hand)) - first
-    return hand.astype(np.int64), column

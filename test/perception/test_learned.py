@@ -22,3 +22,11 @@ def test_pictures_are_crops_in_whole_numbers(count: int, channels_last: bool) ->
     assert pictures.dtype == np.uint8 and pictures.shape == (count, 32, 32, 3)
     wanted = crops.permute(0, 2, 3, 1).numpy().round().clip(0, 255)
     np.testing.assert_array_equal(pictures, wanted)
+
+
+def test_places_of_views() -> None:
+    group = np.array([5, 2, 5, 9, 2, 5])
+    batch = CropBatch(torch.zeros(6, 3, 8, 8), group, np.zeros((6, 3, 3)), np.ones(6))
+    hand, column = batch.places()
+    assert hand.tolist() == [1, 0, 1, 2, 0, 1]
+    assert column.tolist() == [0, 0, 1, 0, 1, 2]

@@ -19,7 +19,7 @@ from hand_mesh_ros.perception.build import build_backend
 from hand_mesh_ros.perception.estimate import BACKENDS, HandViews, NetworkOptions
 from hand_mesh_ros.perception.learned import CropBatch
 from hand_mesh_ros.perception.network_sigma import SigmaRule
-from hand_mesh_ros.perception.sima_network import SimaNetwork, places_of
+from hand_mesh_ros.perception.sima_network import SimaNetwork
 from hand_mesh_ros.types import Frame, View
 
 
@@ -64,12 +64,6 @@ def test_hands_of_a_batch_keep_apart_in_any_order(
         )
         np.testing.assert_allclose(said.joints[rows], alone.joints, atol=1e-5)
         np.testing.assert_allclose(said.uv[rows], alone.uv, atol=1e-5)
-
-
-def test_places_of_views() -> None:
-    hand, column = places_of(np.array([5, 2, 5, 9, 2, 5]))
-    assert hand.tolist() == [1, 0, 1, 2, 0, 1]
-    assert column.tolist() == [0, 0, 1, 0, 1, 2]
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
