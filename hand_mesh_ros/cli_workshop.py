@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,15 +39,25 @@ def model_landmarks(
         Path | None, typer.Option(help="The file to write; default: the one that ships.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Scenes to render, from both sides.", min=1)] = 5,
+    images: Annotated[
+        int, typer.Option(help="Held-out renders to measure covariances on.", min=100)
+    ] = 400,
 ) -> None:
-    """Measure where the landmark network puts its points on the free hand, on renders."""
+    """Measure where the landmark network puts its points on the free hand, on renders.
+
+    And how much less sure hands are whose landmarks fit them badly.
+    """
+    from hand_mesh_ros.evaluation.landmark_misfit import measure_misfit
     from hand_mesh_ros.evaluation.landmark_model import measure
     from hand_mesh_ros.hand.landmarks import DATA, MEDIAPIPE
 
     path = out or DATA / f"landmarks_{MEDIAPIPE}.json"
     with progress_bar("landmarks") as report:
         found = measure(seeds, lambda done, total: report(done, total, "rendering"))
-    found.save(path)
+        wider = measure_misfit(
+            found, images, lambda done, total: report(done, total, "covariances")
+        )
+    replace(found, misfit=wider).save(path)
     typer.echo(f"{path}: offsets of {found.source} on {found.model_id}")
 
 

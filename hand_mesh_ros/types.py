@@ -156,7 +156,8 @@ class HandEstimate:
     the contributing views by their index in the frame set. ``visibility`` (21,) is the mean over
     them of the probability that a view shows the joint. ``calibration`` names what the covariances
     were calibrated on: a network's held-out hands, or the landmarks' measured noise; empty where
-    nobody measured how large they must be.
+    nobody measured how large they must be. ``widened``: by how much the covariances are larger
+    than those of the noise, for errors that stay from one frame to the next.
     """
 
     side: Side
@@ -175,6 +176,7 @@ class HandEstimate:
     vertices: FloatArray | None = None
     converged: bool = True
     calibration: str = ""
+    widened: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hand_mesh_ros.networks.assets import AssetError, fetch_landmark_networks
+
 # Generated messages check their field types only when asked (Humble always does).
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -27,6 +29,15 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no shared data at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def landmark_networks() -> None:
+    """Skips where the landmark networks cannot be had."""
+    try:
+        fetch_landmark_networks()
+    except AssetError as error:
+        pytest.skip(f"no landmark networks: {error}")
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """The solver on real multi-view recordings: leave-one-view-out, and one view against all.
 
 There is no ground truth. Left-out views judge the fit against linear triangulation of the same
-landmarks; the fit of all views judges the fit of one. A person is calibrated on every other second
+landmarks; the fit of all views judges the fit of one; how far fits of different views are apart
+judges the covariances of both. A person is calibrated on every other second
 of a recording and measured in the seconds between, and the other way round, so that no hand is
 judged by a calibration that has seen it. ``*_shape_only`` are the same figures with the person's
 shape alone, where landmarks lie and err as on anybody; ``*_later`` are those of the recording's
-second half after a calibration on its first.
+second half after a calibration on its first, ``*_anybody`` without one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from hand_mesh_ros.data.recordings import open_recording
 from hand_mesh_ros.evaluation.metrics.alignment import similarity_aligned
 from hand_mesh_ros.evaluation.metrics.position import by_sample, distances
+from hand_mesh_ros.evaluation.metrics.uncertainty import coverage
 from hand_mesh_ros.geometry.triangulation import reprojection_errors, triangulate
 from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
 from hand_mesh_ros.hand.layout import BONES
@@ -64,7 +66,9 @@ def bench_recordings(
     four, models = _watch(four_cameras)
     progress(1, total, "four views, person calibrated")
     trials = between(four, models)
-    report = leave_one_out(trials) | one_view(trials)
+    report = leave_one_out(trials) | one_view(trials) | promises(trials)
+    anybody = [Trial(trial.hands, LandmarkFit(models)) for trial in trials]
+    report |= {f"{name}_anybody": value for name, value in promises(anybody).items()}
     progress(2, total, "four views, shape calibrated")
     trials = between(four, models, _SHAPE_ONLY)
     report |= _named(leave_one_out(trials) | one_view(trials), "shape_only")
@@ -213,6 +217,29 @@ def two_views(trials: Sequence[Trial]) -> dict[str, float]:
         "two_cameras_bone_std_mm": round(1e3 * spread, 6),
         "two_cameras_hands": len(errors),
     }
+
+
+def promises(trials: Sequence[Trial]) -> dict[str, float]:
+    """Shares, percent, of joints as near to those of other views as both covariances promise.
+
+    Of hands in four views: two views against the other two, and one against the other three.
+    """
+    figures: dict[str, float] = {}
+    for name, chosen in (("two_views", [[0, 1]]), ("one_view", [[0], [1], [2], [3]])):
+        error, covariance = [], []
+        for backend, hand in _hands(trials):
+            if len(hand.views) != 4:
+                continue
+            for which in chosen:
+                a = _fit(backend, hand, [hand.views[i] for i in which])
+                b = _fit(backend, hand, [v for i, v in enumerate(hand.views) if i not in which])
+                if a is not None and b is not None:
+                    error.append(a.joints - b.joints)
+                    covariance.append(a.covariance + b.covariance)
+        shares = 100 * coverage(np.stack(error), np.stack(covariance), (0.68, 0.95))
+        for level, share in zip((68, 95), shares, strict=True):
+            figures[f"{name}_inside_{level}"] = round(float(share), 1)
+    return figures
 
 
 def _aligned(joints: Array, truth: Array) -> float:

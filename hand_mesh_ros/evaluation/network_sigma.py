@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from hand_mesh_ros.perception.learned import CropBatch, HandNetwork, NetworkCard
 from hand_mesh_ros.perception.learned_fit import LearnedFit
 from hand_mesh_ros.perception.network_sigma import SigmaRule, fit_scale_and_floor
 from hand_mesh_ros.perception.observe import LandmarkObserver
-from hand_mesh_ros.types import View
+from hand_mesh_ros.types import HandEstimate, View
 
 Array = NDArray[np.float64]
 
@@ -130,7 +130,16 @@ def squared_errors(backend: Backend, hands: Sequence[Sequence[tuple[View, Sample
 
     Each of ``hands`` is the views of one; sides are given.
     """
-    squared = []
+    squared = [
+        nees(made.joints - true, made.covariance) for made, _, true in made_of(backend, hands)
+    ]
+    return np.stack(squared) if squared else np.zeros((0, 21))
+
+
+def made_of(
+    backend: Backend, hands: Iterable[Sequence[tuple[View, Sample]]]
+) -> Iterator[tuple[HandEstimate, tuple[View, ...], Array]]:
+    """Hands as the backend makes them, of the views of each, and where their joints are (21, 3)."""
     for seen in hands:
         sample = seen[0][1]
         if sample.joints is None or sample.side is None:
@@ -139,9 +148,8 @@ def squared_errors(backend: Backend, hands: Sequence[Sequence[tuple[View, Sample
         votes = _SURE if sample.side == "right" else -_SURE
         (estimate,) = backend.estimate([HandViews(views, None, votes)])
         if estimate is not None:
-            there = transform_points(invert_rigid(sample.camera.T_camera_world), sample.joints)
-            squared.append(nees(estimate.joints - there, estimate.covariance))
-    return np.stack(squared) if squared else np.zeros((0, 21))
+            there = invert_rigid(sample.camera.T_camera_world)
+            yield estimate, views, transform_points(there, sample.joints)
 
 
 def _rule(

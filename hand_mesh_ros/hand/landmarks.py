@@ -39,12 +39,16 @@ class LandmarkModel:
     """``offsets`` (21, 3) m in the right model's zero pose and axes; ``noise`` (21,) relative to
 
     the mean landmark's. ``source`` names the network or data set, ``model_id`` the hand model.
+    ``misfit``: factors on the covariance of a hand fitted to one view and to several, a unit of the
+    fit's mean squared reprojection error in sigmas: landmarks err together, and the worse they
+    agree with any hand, the further. Zeros: as if each erred for itself.
     """
 
     source: str
     model_id: str
     offsets: FloatArray
     noise: FloatArray
+    misfit: tuple[float, float] = (0.0, 0.0)
 
     def save(self, path: Path) -> None:
         """Write as JSON, millimetres to two digits."""
@@ -53,6 +57,7 @@ class LandmarkModel:
             "model_id": self.model_id,
             "offsets_mm": np.round(1e3 * self.offsets, 2).tolist(),
             "noise": np.round(self.noise, 3).tolist(),
+            "misfit": np.round(self.misfit, 1).tolist(),
         }
         path.write_text(json.dumps(content, indent=1) + "\n")
 
@@ -70,14 +75,15 @@ def load_landmark_model(source: str = MEDIAPIPE) -> LandmarkModel:
         content["model_id"],
         1e-3 * np.array(content["offsets_mm"]),
         np.array(content["noise"]),
+        tuple(content.get("misfit", (0.0, 0.0))),
     )
 
 
 @lru_cache(maxsize=8)
 def landmark_noise_id(source: str = MEDIAPIPE) -> str:
-    """Names a source's measured offsets and noise: ``mediapipe-`` and a hash of these numbers."""
+    """Names what was measured of a source: ``mediapipe-`` and a hash of all the numbers."""
     model = load_landmark_model(source)
-    numbers = np.concatenate([model.offsets.ravel(), model.noise])
+    numbers = np.concatenate([model.offsets.ravel(), model.noise, model.misfit])
     return f"{source}-{hashlib.sha256(numbers.astype('<f8').tobytes()).hexdigest()[:10]}"
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hand_mesh_ros.hand.landmarks import landmark_noise_id
+from hand_mesh_ros.hand.landmarks import landmark_noise_id, load_landmark_model
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.shape import HandShape
 from hand_mesh_ros.perception.estimate import HandViews
 from hand_mesh_ros.perception.fit_hand import FitSettings, HandFitter, Told
-from hand_mesh_ros.types import HandEstimate, Side
+from hand_mesh_ros.types import HandEstimate, Side, View
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class LandmarkFit(HandFitter):
     """The landmark network's own 2D and relative 3D of all views, and the hand model's fit to them.
 
     With a calibrated ``shape``, landmarks are where the network marks them on this person's hands,
-    and as good as they were while it was calibrated.
+    and as good as they were while it was calibrated. Covariances grow with how badly the landmarks
+    fit the hand (`hand.landmarks.LandmarkModel.misfit`).
     """
 
     def __init__(
@@ -55,5 +56,28 @@ class LandmarkFit(HandFitter):
             told = Told(
                 hand.views, np.full((count, 21), sigma * np.sqrt(count)), calibration=calibration
             )
-            out.append(self._best(hand, dict.fromkeys(self._sides(hand), told), person))
+            made = self._best(hand, dict.fromkeys(self._sides(hand), told), person)
+            out.append(None if made is None else _widened(made, hand.views))
         return out
+
+
+def misfit(made: HandEstimate, views: Sequence[View]) -> float:
+    """Mean squared reprojection error of a hand fitted to ``views``, in their sigmas."""
+    scaled = made.residual_px / np.stack([view.sigma for view in views])
+    return float(np.nanmean(np.square(scaled)) / 2)
+
+
+def _widened(made: HandEstimate, views: Sequence[View]) -> HandEstimate:
+    """The hand as sure as hands are of which the landmarks agree as badly, never surer.
+
+    One view can be explained by many hands: little that is left over says much there, unless a
+    depth image tells the distance.
+    """
+    metric = made.scale_source in ("multi_view", "depth")
+    wider = max(1.0, load_landmark_model().misfit[metric] * misfit(made, views))
+    return replace(
+        made,
+        covariance=wider * made.covariance,
+        wrist_covariance=wider * made.wrist_covariance,
+        widened=wider,
+    )

@@ -233,8 +233,14 @@ class Tracker:
         if self._models is None or not (known and np.isfinite(estimate.wrist_covariance).all()):
             return None
         pose = HandPose.of(estimate, self._models)
-        noise, slope = knowledge(estimate, pose)
-        motion = self.settings.motion
+        narrow = replace(
+            estimate,
+            covariance=estimate.covariance / estimate.widened,
+            wrist_covariance=estimate.wrist_covariance / estimate.widened,
+        )
+        noise, slope = knowledge(narrow, pose)
+        noise = estimate.widened * noise
+        motion = self.settings.motion.with_lasting(estimate.widened)
         if state is None or state.pose.model is not pose.model:
             return begin(pose, noise, motion)
         share = min(1.0, max(1 / age, dt / self.settings.shape_time))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from hand_mesh_ros.evaluation.landmark_sections import measure_sections
+from hand_mesh_ros.hand import landmarks
 from hand_mesh_ros.hand.kinematics import BONE_OF_POINT, NUM_PARAMS, joints_and_jacobian
 from hand_mesh_ros.hand.landmarks import (
+    LandmarkModel,
     landmarks_and_jacobian,
     load_landmark_model,
     marked_at,
@@ -96,3 +100,18 @@ def test_what_people_mark_lies_inside_the_hand() -> None:
     assert np.linalg.norm(offsets, axis=-1).max() < 0.012
     # Fingers bend about axes near their backs: flesh lies towards the palm, -y.
     assert (offsets[[6, 7, 10, 11, 14, 15, 18, 19], 1] < -0.002).all()
+
+
+def test_a_model_is_read_as_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """Another source's, beside those that ship; numbers to their digits."""
+    monkeypatch.setattr(landmarks, "DATA", tmp_path)
+    made = LandmarkModel(
+        "mine", RIGHT.model_id, 0.01 * rng.normal(size=(21, 3)), np.ones(21), (3.0, 2.5)
+    )
+    made.save(tmp_path / "landmarks_mine.json")
+    read = load_landmark_model("mine")
+    np.testing.assert_allclose(read.offsets, made.offsets, atol=6e-6)
+    assert (read.source, read.model_id, read.misfit) == ("mine", RIGHT.model_id, (3.0, 2.5))
+    assert (read.noise == 1).all()

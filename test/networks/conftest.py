@@ -1,12 +1,10 @@
-"""The landmark networks (skipping where they cannot be had), and a drawing for them."""
+"""A drawing for the landmark networks."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import pytest
-
-from hand_mesh_ros.networks.assets import AssetError, fetch_landmark_networks
 
 FINGERS = {  # width, then joints from root to tip
     "thumb": (30, [(285, 340), (240, 300), (205, 268), (183, 240)]),
@@ -15,14 +13,6 @@ FINGERS = {  # width, then joints from root to tip
     "ring": (25, [(333, 243), (340, 180), (345, 138)]),
     "little": (21, [(357, 258), (375, 212), (385, 180)]),
 }
-
-
-@pytest.fixture(scope="session")
-def landmark_networks() -> None:
-    try:
-        fetch_landmark_networks()
-    except AssetError as error:
-        pytest.skip(f"no landmark networks: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import yaml
 
-from hand_mesh_ros.networks.assets import AssetError, fetch_landmark_networks
 from hand_mesh_ros.ros.environment import child_environment
 
 PATIENCE = 60.0
@@ -247,14 +246,6 @@ class Cell:
             if message is not None and list(message.views) == names and wanted(message):
                 return message
         pytest.fail(f"20 instants of {names} gave no such answer; last: {message}")
-
-
-@pytest.fixture(scope="session")
-def landmark_networks() -> None:
-    try:
-        fetch_landmark_networks()
-    except AssetError as error:
-        pytest.skip(f"no landmark networks: {error}")
 
 
 @pytest.fixture(scope="module")
