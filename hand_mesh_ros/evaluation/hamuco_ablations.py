@@ -48,7 +48,7 @@ def ablate(
 ) -> dict[str, dict[str, float]]:
     """Mean errors on `validation`, mm, over the seeds of each variant, and `_std` over them.
 
-    Runs are kept in `out` by name and seed, and not run again if they are there.
+    Runs are kept in `out` by name, amount and seed, and not run again if they are there.
     """
     store = InstantStore(folder_of("validation"))
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
@@ -58,7 +58,8 @@ def ablate(
         for name, switches in VARIANTS.items():
             progress(done, total, f"{name}, seed {seed}")
             done += 1
-            folder = out / name.replace(",", "").replace(" ", "-") / f"seed-{seed}"
+            amount = f"{instants}x{epochs}"
+            folder = out / name.replace(",", "").replace(" ", "-") / amount / f"seed-{seed}"
             if not (folder / "report.json").is_file():
                 short = (f"data.train.count={instants}", f"trainer.epochs={epochs}",
                          "trainer.ema=0.98", "trainer.keep=0", "data.validation.count=32",

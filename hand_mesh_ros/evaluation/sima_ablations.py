@@ -76,7 +76,8 @@ def ablate(
     for number, row in enumerate(rows):
         for seed in range(size.seeds):
             progress(number * size.seeds + seed, len(rows) * size.seeds, row.name)
-            folder = out / f"{row.kind}-{number}-{seed}"
+            amount = f"{size.instants}x{size.epochs}"
+            folder = out / f"{row.kind}-{number}-{seed}-{amount}"
             weights = folder / "weights.safetensors"
             if not weights.is_file():
                 recipe = read_recipe(f"{row.kind.replace('_', '-')}-renders", [
