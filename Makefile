@@ -70,7 +70,11 @@ lint: venv
 test: export OMP_NUM_THREADS ?= 1
 test: fetch lint
 	@echo '== Tests'
-	$(BIN)/python -m pytest
+	@ends=0; \
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --ignore test/system || ends=1; \
+	echo '== Tests of nodes as processes, one at a time'; \
+	$(BIN)/python -m pytest test/system || ends=1; \
+	exit $$ends
 
 demo: fetch
 	@echo '== Demo'

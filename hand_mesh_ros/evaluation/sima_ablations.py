@@ -95,11 +95,15 @@ def ablate(
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> list[tuple[str, dict[str, float]]]:
-    """Means over seeds."""
-    return [
-        (name, {key: round(float(np.mean([r[key] for r in runs])), 2) for key in runs[0]})
-        for name, runs in found.items()
-    ]
+    """Means over seeds and, of several, `_std` over them."""
+    rows = []
+    for name, runs in found.items():
+        values = {key: np.array([run[key] for run in runs]) for key in runs[0]}
+        row = {key: round(float(own.mean()), 2) for key, own in values.items()}
+        if len(runs) > 1:
+            row |= {f"{key}_std": round(float(own.std()), 2) for key, own in values.items()}
+        rows.append((name, row))
+    return rows
 
 
 def draw(found: dict[str, list[dict[str, float]]], path: Path) -> Path:

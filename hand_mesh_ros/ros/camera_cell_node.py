@@ -31,6 +31,7 @@ from hand_mesh_ros.ros import builders
 from hand_mesh_ros.ros.camera_info import camera_info_message
 from hand_mesh_ros.ros.images import encode_compressed, encode_depth, encode_image, nanoseconds
 from hand_mesh_ros.ros.parameters import Spec, declare, read
+from hand_mesh_ros.ros.running import was_interrupted
 from hand_mesh_ros.types import Frame, FrameSet, HandSet, TrackedHand
 
 CELL_SPECS = (
@@ -247,6 +248,9 @@ def main(args: list[str] | None = None) -> None:
     except (BadRecording, ParameterException, ValueError, FileNotFoundError) as error:
         rclpy.logging.get_logger("camera_cell_node").fatal(str(error))
         status = 1
+    except Exception as error:
+        if not was_interrupted(error):
+            raise
     finally:
         rclpy.try_shutdown()
     raise SystemExit(status)

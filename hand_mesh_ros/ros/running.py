@@ -10,9 +10,15 @@ from typing import TypeVar
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 N = TypeVar("N", bound=Node)
+
+
+def was_interrupted(error: Exception) -> bool:
+    """Whether an error is no more than ROS having been shut down in the middle of a call."""
+    return isinstance(error, rclpy_implementation.RCLError) and not rclpy.ok()
 
 
 def run_node(
@@ -40,6 +46,9 @@ def run_node(
     except (KeyboardInterrupt, ExternalShutdownException):
         logger.info("stopped")
     except Exception as error:
+        if was_interrupted(error):
+            logger.info("stopped")
+            return
         logger.fatal(str(error))
         sys.exit(1)
     finally:

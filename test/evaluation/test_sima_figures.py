@@ -104,5 +104,8 @@ def test_an_ablation_is_trained_once(store: InstantStore, tmp_path: Path) -> Non
     assert ablate(lambda *_: None, tmp_path, size, rows, store) == found
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in files.items())
     ((name, means),) = table(found)
-    assert name == "sima_mvr: without JFF" and set(means) == {*ERRORS, "pa_mpjpe_occluded"}
+    keys = {*ERRORS, "pa_mpjpe_occluded"}
+    assert name == "sima_mvr: without JFF" and set(means) == keys | {f"{k}_std" for k in keys}
+    first, second = (run["mpjpe"] for run in runs)
+    assert means["mpjpe_std"] == pytest.approx(abs(first - second) / 2, abs=0.006)
     assert draw(found, tmp_path / "plot.png").stat().st_size > 1000

@@ -126,4 +126,4 @@ def ros_node() -> Iterator[Callable[..., Any]]:
     yield make
     for node in nodes:
         node.destroy_node()
-    rclpy.shutdown(context=context)
+    rclpy.try_shutdown(context=context)

@@ -83,6 +83,8 @@ def test_a_loop_is_published_until_it_is_stopped(start: Callable[..., Any], peer
 
     peer.until(lambda: looped() or not cell.running(), "the second round")
     assert cell.running(), cell.output
+    heard = [f"/{name}/camera_info" for name in NAMES]
+    peer.until(lambda: all(peer.heard[topic] for topic in heard), "camera_info of both")
     assert all(info.get_publisher_count() for info in infos)
     (transforms,) = [m.transforms for m in peer.heard["/tf_static"]][-1:]
     assert {t.header.frame_id for t in transforms} == {"world"}
