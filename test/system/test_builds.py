@@ -38,8 +38,10 @@ pytestmark = [
     ),
 ]
 
+# Numba would compile the solver anew for this place, which takes a minute and is tested elsewhere.
 IMPORT_EVERYTHING = """
-import importlib, json, pkgutil, re
+import importlib, json, os, pkgutil, re
+os.environ["NUMBA_DISABLE_JIT"] = "1"
 import hand_mesh_ros, hand_mesh_ros.msg, hand_mesh_ros.ros
 names = [module.name for module in pkgutil.walk_packages(hand_mesh_ros.__path__, "hand_mesh_ros.")]
 names = [name for name in names if not re.search("_s__|_fallback|[.]lib", name)]
