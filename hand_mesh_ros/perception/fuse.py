@@ -167,6 +167,7 @@ def fuse_estimates(
         scale_source="multi_view",
         converged=all(e.converged for e in estimates),
         calibration=_calibrations(estimates),
+        widened=float(np.mean([e.widened for e in estimates])),
     )
     found = described(whole, pose, knowledge(whole, pose)[0])
     residual = [np.linalg.norm(project(v.camera, found.joints) - v.uv, axis=-1) for v in views]

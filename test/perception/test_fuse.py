@@ -161,6 +161,19 @@ def test_a_fused_hand_names_the_calibrations_of_all_its_views(
     assert of("renders", "") == of("", "renders") == ""
 
 
+def test_a_fused_hand_knows_how_much_of_its_error_lasts(
+    scene: Any, models: dict[Side, HandModel], rng: np.random.Generator
+) -> None:
+    hand = scene.hand(rng, "right")
+    views = [scene.view(hand, i, c, rng) for i, c in enumerate(scene.cameras(2))]
+    first, second = OneViewFit(models).estimate([HandViews((view,)) for view in views])
+    assert first is not None and second is not None and first.widened != second.widened
+    made = fuse_estimates(
+        list(zip(views, (first, second), strict=True)), models, FuseSettings()
+    )
+    assert made.widened == pytest.approx((first.widened + second.widened) / 2)
+
+
 def test_a_backend_of_many_views_is_left_alone(models: dict[Side, HandModel]) -> None:
     backend = LandmarkFit(models)
     assert fused(backend) is backend
