@@ -157,7 +157,8 @@ class HandEstimate:
     them of the probability that a view shows the joint. ``calibration`` names what the covariances
     were calibrated on: a network's held-out hands, or the landmarks' measured noise; empty where
     nobody measured how large they must be. ``widened``: by how much the covariances are larger
-    than those of the noise, for errors that stay from one frame to the next.
+    than those of the noise, for errors that stay from one frame to the next; 1 where they are not
+    told apart (learned backends).
     """
 
     side: Side

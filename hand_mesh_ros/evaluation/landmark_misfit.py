@@ -21,7 +21,7 @@ from hand_mesh_ros.evaluation.renders_v1 import RenderedSamples, entries
 from hand_mesh_ros.hand.landmarks import LandmarkModel, marked_at
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.perception.build import build_observer
-from hand_mesh_ros.perception.landmark_fit import LandmarkFit, misfit
+from hand_mesh_ros.perception.landmark_fit import LandmarkFit, reprojection_misfit
 from hand_mesh_ros.types import SIDES, Side, View
 
 _SHARE: Final = 0.68
@@ -61,7 +61,7 @@ def measure_misfit(
 
 def _factor(backend: LandmarkFit, hands: Sequence[Found]) -> float:
     squared = [
-        made.widened * nees(made.joints - true, made.covariance) / misfit(made, views)
+        made.widened * nees(made.joints - true, made.covariance) / reprojection_misfit(made, views)
         for made, views, true in made_of(backend, hands)
     ]
     return float(np.nanquantile(np.stack(squared), _SHARE) / chi2.ppf(_SHARE, 3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -123,3 +123,12 @@ def create_backend(
             f"{network.checkpoint} out, or choose another backend"
         )
     return make(**options)
+
+
+def times_covariance(made: HandEstimate, factor: float) -> HandEstimate:
+    """The hand with all its covariances so many times as large."""
+    return replace(
+        made,
+        covariance=factor * made.covariance,
+        wrist_covariance=factor * made.wrist_covariance,
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from hand_mesh_ros.hand.landmarks import landmark_noise_id, load_landmark_model
 from hand_mesh_ros.hand.model import HandModel
 from hand_mesh_ros.hand.shape import HandShape
-from hand_mesh_ros.perception.estimate import HandViews
+from hand_mesh_ros.perception.estimate import HandViews, times_covariance
 from hand_mesh_ros.perception.fit_hand import FitSettings, HandFitter, Told
 from hand_mesh_ros.types import HandEstimate, Side, View
 
@@ -61,7 +61,7 @@ class LandmarkFit(HandFitter):
         return out
 
 
-def misfit(made: HandEstimate, views: Sequence[View]) -> float:
+def reprojection_misfit(made: HandEstimate, views: Sequence[View]) -> float:
     """Mean squared reprojection error of a hand fitted to ``views``, in their sigmas."""
     scaled = made.residual_px / np.stack([view.sigma for view in views])
     return float(np.nanmean(np.square(scaled)) / 2)
@@ -74,10 +74,5 @@ def _widened(made: HandEstimate, views: Sequence[View]) -> HandEstimate:
     depth image tells the distance.
     """
     metric = made.scale_source in ("multi_view", "depth")
-    wider = max(1.0, load_landmark_model().misfit[metric] * misfit(made, views))
-    return replace(
-        made,
-        covariance=wider * made.covariance,
-        wrist_covariance=wider * made.wrist_covariance,
-        widened=wider,
-    )
+    wider = max(1.0, load_landmark_model().misfit[metric] * reprojection_misfit(made, views))
+    return replace(times_covariance(made, wider), widened=wider)

@@ -25,7 +25,12 @@ from hand_mesh_ros.hand.shape import HandShape
 from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.perception.ask_network import AskSettings, NetworkAsker, Opinion
 from hand_mesh_ros.perception.depth import depth_at_landmarks
-from hand_mesh_ros.perception.estimate import PRECISIONS, HandViews, NetworkOptions
+from hand_mesh_ros.perception.estimate import (
+    PRECISIONS,
+    HandViews,
+    NetworkOptions,
+    times_covariance,
+)
 from hand_mesh_ros.perception.fit_hand import FitSettings, HandFitter, Person, Told
 from hand_mesh_ros.perception.landmark_fit import LandmarkFit
 from hand_mesh_ros.perception.learned import HandNetwork
@@ -148,12 +153,7 @@ class LearnedFit(HandFitter):
         if made is not None:
             self._contradicted = 0
             wider = self.network.card.sigma.inflation[len(made.view_indices) > 1]
-            wider *= misfit(made, told[made.side])
-            return replace(
-                made,
-                covariance=wider * made.covariance,
-                wrist_covariance=wider * made.wrist_covariance,
-            )
+            return times_covariance(made, wider * misfit(made, told[made.side]))
         if said:
             self._contradicted += 1
             if self._contradicted == _TOO_MANY:

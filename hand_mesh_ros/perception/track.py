@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from hand_mesh_ros.hand.model import HandModel
+from hand_mesh_ros.perception.estimate import times_covariance
 from hand_mesh_ros.perception.filter import (
     FilterSettings,
     HandState,
@@ -233,12 +234,8 @@ class Tracker:
         if self._models is None or not (known and np.isfinite(estimate.wrist_covariance).all()):
             return None
         pose = HandPose.of(estimate, self._models)
-        narrow = replace(
-            estimate,
-            covariance=estimate.covariance / estimate.widened,
-            wrist_covariance=estimate.wrist_covariance / estimate.widened,
-        )
-        noise, slope = knowledge(narrow, pose)
+        # what lasts widens all alike, fingers' angles too, which the pose prior would else bound
+        noise, slope = knowledge(times_covariance(estimate, 1 / estimate.widened), pose)
         noise = estimate.widened * noise
         motion = self.settings.motion.with_lasting(estimate.widened)
         if state is None or state.pose.model is not pose.model:

@@ -46,11 +46,10 @@ def run_node(
     except (KeyboardInterrupt, ExternalShutdownException):
         logger.info("stopped")
     except Exception as error:
-        if was_interrupted(error):
-            logger.info("stopped")
-            return
-        logger.fatal(str(error))
-        sys.exit(1)
+        if not was_interrupted(error):
+            logger.fatal(str(error))
+            sys.exit(1)
+        logger.info("stopped")
     finally:
         if executor is not None:
             executor.shutdown()

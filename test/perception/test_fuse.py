@@ -139,13 +139,15 @@ def test_a_hand_of_one_view_and_one_that_nobody_believes(
     assert both is not None and both.view_indices == (0,)
 
 
-def test_a_fused_hand_names_the_calibrations_of_all_its_views(
+def test_a_fused_hand_tells_what_was_measured_of_all_its_views(
     scene: Any, models: dict[Side, HandModel], rng: np.random.Generator
 ) -> None:
+    """Their calibrations, and how much of their errors lasts."""
     hand = scene.hand(rng, "right")
     views = [scene.view(hand, i, c, rng) for i, c in enumerate(scene.cameras(2))]
     first, second = OneViewFit(models).estimate([HandViews((view,)) for view in views])
     assert first is not None and second is not None and first.calibration
+    assert first.widened != second.widened
 
     def of(one: str, other: str) -> str:
         made = [
@@ -154,24 +156,12 @@ def test_a_fused_hand_names_the_calibrations_of_all_its_views(
         ]
         found = fuse_estimates(made, models, FuseSettings())
         assert found.view_indices == (0, 1)
+        assert found.widened == pytest.approx((first.widened + second.widened) / 2)
         return found.calibration
 
     assert of("renders", "renders") == "renders"
     assert of("renders", "landmarks") == "renders & landmarks"
     assert of("renders", "") == of("", "renders") == ""
-
-
-def test_a_fused_hand_knows_how_much_of_its_error_lasts(
-    scene: Any, models: dict[Side, HandModel], rng: np.random.Generator
-) -> None:
-    hand = scene.hand(rng, "right")
-    views = [scene.view(hand, i, c, rng) for i, c in enumerate(scene.cameras(2))]
-    first, second = OneViewFit(models).estimate([HandViews((view,)) for view in views])
-    assert first is not None and second is not None and first.widened != second.widened
-    made = fuse_estimates(
-        list(zip(views, (first, second), strict=True)), models, FuseSettings()
-    )
-    assert made.widened == pytest.approx((first.widened + second.widened) / 2)
 
 
 def test_a_backend_of_many_views_is_left_alone(models: dict[Side, HandModel]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hand_mesh_ros.evaluation.bench_recordings import Seen, Trial, promises
 from hand_mesh_ros.hand.landmarks import load_landmark_model
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
-from hand_mesh_ros.perception.estimate import HandViews
-from hand_mesh_ros.perception.landmark_fit import LandmarkFit, misfit
+from hand_mesh_ros.perception.estimate import HandViews, times_covariance
+from hand_mesh_ros.perception.landmark_fit import LandmarkFit, reprojection_misfit
 from hand_mesh_ros.perception.track import Tracker, TrackSettings
 from hand_mesh_ros.types import SIDES, HandEstimate, Side, View
 
@@ -40,7 +42,8 @@ def test_landmarks_that_fit_a_hand_badly_make_it_less_sure(scene: Any, count: in
     views = seen(scene, count)
     estimate = made(views)
     factor = load_landmark_model().misfit[count > 1]
-    assert estimate.widened == pytest.approx(factor * misfit(estimate, views)) and factor > 5
+    wanted = factor * reprojection_misfit(estimate, views)
+    assert estimate.widened == pytest.approx(wanted) and factor > 5
     rng = np.random.default_rng(2)
     worse = made(tuple(replace(v, uv=v.uv + rng.normal(0, 3.0, (21, 2))) for v in views))
     assert worse.widened > 1.5 * estimate.widened
@@ -51,7 +54,7 @@ def test_nothing_makes_a_hand_surer(scene: Any) -> None:
     """Landmarks that agree perfectly leave the covariance of the fit as it is."""
     views = seen(scene, 3, noise=0.01)
     sharp = made(views)
-    assert misfit(sharp, views) < 0.02
+    assert reprojection_misfit(sharp, views) < 0.02
     assert sharp.widened == 1.0
 
 
@@ -84,3 +87,18 @@ def test_what_lasts_is_published_and_not_averaged_away(scene: Any) -> None:
         np.testing.assert_allclose(a.joints, b.joints, atol=2e-5)
     ratio = np.trace(b.wrist_covariance[:3, :3]) / np.trace(a.wrist_covariance[:3, :3])
     assert 7 < ratio < 11
+
+
+def test_views_that_promise_too_much_are_found_out(scene: Any) -> None:
+    """`bench solver --recordings`: two views against two, and one against three."""
+
+    class TooSure(LandmarkFit):
+        def estimate(self, hands: Sequence[HandViews]) -> list[HandEstimate | None]:
+            found = super().estimate(hands)
+            return [None if e is None else times_covariance(e, 1e-3) for e in found]
+
+    hands = [Seen("right", seen(scene, 4)), Seen("right", seen(scene, 3))]
+    honest = promises([Trial(hands, LandmarkFit(MODELS))])
+    assert set(honest) == {f"{n}_inside_{p}" for n in ("one_view", "two_views") for p in (68, 95)}
+    assert min(honest.values()) > 60
+    assert max(promises([Trial(hands, TooSure(MODELS))]).values()) < 40

@@ -23,4 +23,9 @@ def test_a_message_that_a_shutdown_came_before_is_no_failure(ros_node: Callable[
     with pytest.raises(Exception, match="context is invalid") as raised:
         publisher.publish(Header())
     assert was_interrupted(raised.value)
+    rclpy.init(domain_id=99)
+    try:
+        assert not was_interrupted(raised.value)  # while ROS is up, it is a failure
+    finally:
+        rclpy.shutdown()
     assert not was_interrupted(ValueError("context is invalid"))
