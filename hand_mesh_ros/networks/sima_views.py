@@ -124,9 +124,8 @@ class LandmarkTrunk(nn.Module):
         turned = world @ start
         uv = landmarks[..., :2]
         local = [_sampled(middle, uv), _sampled(coarse, uv), turned, landmarks]
-        middle_map = avg_pool2d(middle.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-        tokens = self.map_middle(middle_map).flatten(1, 2) + self.map_coarse(coarse).flatten(1, 2)
-        tokens = gelu(tokens + self.map_place)
+        tokens = self.map_middle(halved(middle)) + self.map_coarse(coarse)
+        tokens = gelu(tokens.flatten(1, 2) + self.map_place)
         seen = [turned.flatten(1), landmarks.flatten(1), start.flatten(1), coarse.mean((1, 2))]
         x = self.own(torch.cat(local, -1)) + self.whole(torch.cat(seen, -1))[:, None] + self.name
         x = self.look(x, tokens)
@@ -170,6 +169,11 @@ def palm_axes(joints: Tensor) -> Tensor:
     across = index - little
     off = normalize(torch.linalg.cross(along, across), dim=-1)
     return torch.stack([along, torch.linalg.cross(off, along), off], dim=-1)
+
+
+def halved(maps: Tensor) -> Tensor:
+    """Maps (N, H, W, C) of half as many places a side, each the mean of four."""
+    return avg_pool2d(maps.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
 def _sampled(maps: Tensor, uv: Tensor) -> Tensor:

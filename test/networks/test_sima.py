@@ -15,8 +15,8 @@ from hand_mesh_ros.hand.carry import carrying
 from hand_mesh_ros.hand.mesh_hierarchy import mesh_hierarchy
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
 from hand_mesh_ros.networks.sima import Sima, SimaHands, SimaSettings, published, turned
-from hand_mesh_ros.networks.sima_decoder import Carry, JointsOfVertices
-from hand_mesh_ros.networks.sima_views import palm_axes
+from hand_mesh_ros.networks.sima_decoder import Carry, JointsOfVertices, SpiralConv
+from hand_mesh_ros.networks.sima_views import halved, palm_axes
 from hand_mesh_ros.networks.sima_weights import hierarchy_cache
 
 VIEWS = 4
@@ -316,3 +316,20 @@ def test_displacements_are_carried_to_all_vertices(hand: HandModel) -> None:
     share = np.bincount(near.ravel(), weights.ravel(), len(level))
     assert offsets.grad is not None
     np.testing.assert_allclose(offsets.grad[0, :, 1].numpy(), share, rtol=1e-4, atol=1e-4)
+
+
+def test_a_spiral_is_read_in_its_order(hand: HandModel) -> None:
+    """Features of a vertex's spiral, one after another, through one layer."""
+    level = mesh_hierarchy(hand.v_template, hand.faces, 5, 9, hierarchy_cache()).levels[-1]
+    torch.manual_seed(0)
+    conv, x = SpiralConv(level, 4, 3), torch.randn(2, len(level), 4)
+    around = torch.stack([x[:, k].flatten(1) for k in torch.tensor(np.array(level.spirals))], 1)
+    wanted = around @ conv.layer.weight.T + conv.layer.bias
+    torch.testing.assert_close(conv(x), wanted)
+
+
+def test_maps_are_halved_by_means_of_four() -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(2, 4, 6, 3)
+    wanted = (maps[:, ::2, ::2] + maps[:, ::2, 1::2] + maps[:, 1::2, ::2] + maps[:, 1::2, 1::2]) / 4
+    torch.testing.assert_close(halved(maps), wanted)

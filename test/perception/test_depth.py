@@ -10,12 +10,12 @@ import pytest
 from hand_mesh_ros.evaluation.skin_depth import measure
 from hand_mesh_ros.geometry.cameras import project
 from hand_mesh_ros.geometry.rotations import transform_points
-from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian
+from hand_mesh_ros.hand.landmarks import landmarks_and_jacobian, load_landmark_model
 from hand_mesh_ros.hand.model import load_hand_model
 from hand_mesh_ros.networks.landmarks import rois_from_landmarks
 from hand_mesh_ros.perception.depth import SKIN, depth_at_landmarks
 from hand_mesh_ros.perception.estimate import HandViews
-from hand_mesh_ros.perception.landmark_fit import LandmarkFit
+from hand_mesh_ros.perception.landmark_fit import LandmarkFit, reprojection_misfit
 from hand_mesh_ros.render.depth_sensor import DepthSensor
 from hand_mesh_ros.render.synthetic import SyntheticCell
 from hand_mesh_ros.types import Camera, View
@@ -164,6 +164,10 @@ def test_one_view_with_depth_knows_the_distance(pictures: list[Seen]) -> None:
             assert estimate is not None
             errors[told].append(float(np.linalg.norm(estimate.joints - seen.joints, axis=1).mean()))
             sources[told].add(estimate.scale_source)
+            # distance is measured: what landmarks leave over counts as that of several views
+            factor = load_landmark_model().misfit[told]
+            wider = max(1.0, factor * reprojection_misfit(estimate, [view]))
+            assert estimate.widened == pytest.approx(wider)
     assert sources == {True: {"depth"}, False: {"model_prior"}}
     assert np.median(errors[True]) < 0.010
     assert np.median(errors[True]) < 0.4 * np.median(errors[False])

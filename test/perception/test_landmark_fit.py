@@ -12,6 +12,7 @@ import pytest
 from hand_mesh_ros.evaluation.bench_recordings import Seen, Trial, promises
 from hand_mesh_ros.hand.landmarks import load_landmark_model
 from hand_mesh_ros.hand.model import HandModel, load_hand_model
+from hand_mesh_ros.perception import landmark_fit
 from hand_mesh_ros.perception.estimate import HandViews, times_covariance
 from hand_mesh_ros.perception.landmark_fit import LandmarkFit, reprojection_misfit
 from hand_mesh_ros.perception.track import Tracker, TrackSettings
@@ -37,7 +38,9 @@ def seen(scene: Any, count: int, noise: float = 1.5) -> tuple[View, ...]:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_landmarks_that_fit_a_hand_badly_make_it_less_sure(scene: Any, count: int) -> None:
+def test_landmarks_that_fit_a_hand_badly_make_it_less_sure(
+    scene: Any, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In proportion to their misfit, by the factor of one view or of several."""
     views = seen(scene, count)
     estimate = made(views)
@@ -48,6 +51,11 @@ def test_landmarks_that_fit_a_hand_badly_make_it_less_sure(scene: Any, count: in
     worse = made(tuple(replace(v, uv=v.uv + rng.normal(0, 3.0, (21, 2))) for v in views))
     assert worse.widened > 1.5 * estimate.widened
     assert worse.calibration == estimate.calibration != ""
+    alone = replace(load_landmark_model(), misfit=(0.0, 0.0))
+    monkeypatch.setattr(landmark_fit, "load_landmark_model", lambda: alone)
+    plain = made(views)
+    for name in ("covariance", "wrist_covariance"):
+        np.testing.assert_allclose(getattr(estimate, name), wanted * getattr(plain, name))
 
 
 def test_nothing_makes_a_hand_surer(scene: Any) -> None:
