@@ -55,10 +55,6 @@ class FilterSettings:
         out[PLACE], out[TURN] = self.place**2, self.turn**2
         return out
 
-    def with_lasting(self, widened: float) -> FilterSettings:
-        """Of measurements whose variance is so many times larger by errors that stay the same."""
-        return replace(self, lasting=1 - (1 - self.lasting) / widened)
-
 
 @dataclass(frozen=True, eq=False)
 class HandState:

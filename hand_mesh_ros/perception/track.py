@@ -201,7 +201,10 @@ class Tracker:
         if track.state is None or not (settings.filter or gap or ahead):
             return hand
         state = self._ahead(track.state, gap + ahead)
-        estimate = described(hand.estimate, state.pose, state.covariance, measured=gap == 0)
+        share = max(settings.motion.lasting, 1e-9)
+        lasts = (hand.estimate.widened - 1) / share * state.lasting
+        covariance = state.covariance + lasts
+        estimate = described(hand.estimate, state.pose, covariance, measured=gap == 0)
         if gap:
             trust = 0.5 ** (gap / settings.coast)
             estimate = replace(
@@ -234,10 +237,9 @@ class Tracker:
         if self._models is None or not (known and np.isfinite(estimate.wrist_covariance).all()):
             return None
         pose = HandPose.of(estimate, self._models)
-        # what lasts widens all alike, fingers' angles too, which the pose prior would else bound
+        # errors that only last say nothing of how one measurement differs from the next
         noise, slope = knowledge(times_covariance(estimate, 1 / estimate.widened), pose)
-        noise = estimate.widened * noise
-        motion = self.settings.motion.with_lasting(estimate.widened)
+        motion = self.settings.motion
         if state is None or state.pose.model is not pose.model:
             return begin(pose, noise, motion)
         share = min(1.0, max(1 / age, dt / self.settings.shape_time))

@@ -92,7 +92,7 @@ def test_what_lasts_is_published_and_not_averaged_away(scene: Any) -> None:
         return out
 
     for a, b in zip(tracked(narrow), tracked(wide), strict=True):
-        np.testing.assert_allclose(a.joints, b.joints, atol=2e-5)
+        np.testing.assert_allclose(a.joints, b.joints, atol=1e-9)
     ratio = np.trace(b.wrist_covariance[:3, :3]) / np.trace(a.wrist_covariance[:3, :3])
     assert 7 < ratio < 11
 
